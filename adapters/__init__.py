@@ -1,0 +1,5 @@
+"""Adapters: one protocol, one file per library. Importing this package loads neither torch nor transformers."""
+
+from .registry import Registry, adapters
+
+__all__ = ["Registry", "adapters"]

@@ -1,0 +1,144 @@
+r"""Tables as LaTeX: a booktabs ``tabular`` and its note, ready for ``\input`` inside a ``table`` of any paper."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from .tables import Table, Text
+
+__all__ = ["escape", "latex_table"]
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\ensuremath{<}",
+    ">": r"\ensuremath{>}",
+    "|": r"\ensuremath{|}",
+    "\N{MINUS SIGN}": r"\ensuremath{-}",
+    "±": r"\ensuremath{\pm}",
+    "×": r"\ensuremath{\times}",
+    "≈": r"\ensuremath{\approx}",
+    "≥": r"\ensuremath{\geq}",
+    "≤": r"\ensuremath{\leq}",
+    "→": r"\ensuremath{\rightarrow}",
+    "·": r"\ensuremath{\cdot}",
+    "α": r"\ensuremath{\alpha}",
+    "Δ": r"\ensuremath{\Delta}",
+    "–": "--",
+    "—": "---",
+    '"': "''",
+    "’": "'",
+    "‘": "`",
+    "“": "``",
+    "”": "''",
+    "…": r"\ldots{}",
+    "\N{NO-BREAK SPACE}": "~",
+    "ß": r"{\ss}",
+    "æ": r"{\ae}",
+    "Æ": r"{\AE}",
+    "œ": r"{\oe}",
+    "ø": r"{\o}",
+    "Ø": r"{\O}",
+    "ł": r"{\l}",
+    "Ł": r"{\L}",
+    "ı": r"{\i}",
+}
+
+_ACCENTS = {
+    "\u0300": "`",
+    "\u0301": "'",
+    "\u0302": "^",
+    "\u0303": "~",
+    "\u0304": "=",
+    "\u0306": "u",
+    "\u0307": ".",
+    "\u0308": '"',
+    "\u030a": "r",
+    "\u030b": "H",
+    "\u030c": "v",
+    "\u0327": "c",
+}
+
+
+def _letter(character: str) -> str:
+    if character in _SPECIAL:
+        return _SPECIAL[character]
+    if character.isascii():
+        return character if character.isprintable() else " "
+    base, *marks = unicodedata.normalize("NFD", character)
+    if base.isascii() and base.isalpha() and len(marks) == 1 and marks[0] in _ACCENTS:
+        return rf"\{_ACCENTS[marks[0]]}{{{base}}}"
+    # plain pdflatex has no glyph for it: say which character stood there instead of stopping the paper
+    return f"[U+{ord(character):04X}]"
+
+
+def escape(words: str) -> str:
+    """Any string as LaTeX text that compiles in any font encoding, with no package."""
+    return "".join(map(_letter, " ".join(unicodedata.normalize("NFC", words).split())))
+
+
+def _breakable(signature: str) -> str:
+    """A long line without spaces, with places to break it: after punctuation and within long digests."""
+    pieces = re.findall(r"[^|:/,;@=+.\-]{1,12}|[|:/,;@=+.\-]", signature)
+    return r"\allowbreak{}".join(map(escape, pieces))
+
+
+def _cell(cell: Text) -> str:
+    body = escape(cell.text)
+    return rf"\textbf{{{body}}}" if cell.strong else body
+
+
+def _small(cell: Text) -> str:
+    return rf"{{\scriptsize {escape(cell.sub)}}}" if cell.sub else ""
+
+
+def latex_table(table: Table, signature: str) -> str:
+    r"""The table as a fragment: group, ``tabular``, note with signature. Needs ``\usepackage{booktabs}`` only.
+
+    Where cells have a companion in brackets (an interval), it goes on a line of its own below the row, so that nine
+    targets still fit the width of a page; one in parentheses (a standard deviation) stays beside the value.
+    """
+    spec = "".join("r" if column.numeric else "l" for column in table.columns)
+    matrix = any(cell.sub.startswith("[") for b in table.blocks for r in b.rows for cell in r.cells)
+    lines = [
+        f"% {escape(table.caption)}",
+        rf"% In the preamble: \usepackage{{booktabs}}. In a table or table*: \input{{tables/{table.name}}}",
+        r"{\footnotesize\setlength{\tabcolsep}{4pt}%",
+        rf"\begin{{tabular}}{{@{{}}{spec}@{{}}}}",
+        r"\toprule",
+        " & ".join(escape(column.title) for column in table.columns) + r" \\",
+    ]
+    for block in table.blocks:
+        if not block.rows:
+            continue
+        lines.append(r"\midrule")
+        if block.title:
+            lines.append(rf"\multicolumn{{{len(table.columns)}}}{{@{{}}l}}{{\textit{{{escape(block.title)}}}}} \\")
+        for r in block.rows:
+            if r.rule:
+                lines.append(r"\addlinespace")
+            if matrix:
+                lines.append(" & ".join(map(_cell, r.cells)) + r" \\[-0.4ex]")
+                lines.append(" & ".join(map(_small, r.cells)) + r" \\")
+            else:
+                lines.append(" & ".join(" ".join(filter(None, (_cell(c), _small(c)))) for c in r.cells) + r" \\")
+    lines += [
+        r"\bottomrule",
+        r"\end{tabular}\par}",
+        r"\smallskip",
+        r"\begin{minipage}{\linewidth}\raggedright\scriptsize",
+        escape(table.note),
+        rf"Signature: \texttt{{{_breakable(signature)}}}",
+        r"\end{minipage}",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,161 @@
+"""The order and the names that every table and figure shares.
+
+A :class:`~.results.Results` is a flat record; a reader needs rows and columns that appear in one order everywhere. The
+order is that of `suite.json`; what only the numbers name (a hand-made result, an older file) follows, sorted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .results import Estimate, Gain, Results, Retention, Score
+
+__all__ = ["ALL", "NONE", "Contrast", "Outline"]
+
+ALL = "*"
+"""The name of a mean over conditions or over targets in :class:`~.results.Estimate` and `Gain`."""
+
+NONE = "none"
+"""The condition without intermediate training."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Two arms of a pair whose gains are compared: ``delta(plus) - delta(minus)``."""
+
+    name: str
+    plus: str
+    minus: str
+    role: str
+
+
+def _ordered(known: Iterable[str], seen: Iterable[str]) -> tuple[str, ...]:
+    present = set(seen)
+    first = [name for name in dict.fromkeys(known) if name in present]
+    return tuple(first + sorted(present - set(first)))
+
+
+def _common_prefix(names: Sequence[str]) -> str:
+    """``mini-`` for ``mini-topic`` and ``mini-spans``: the part before the first hyphen, if all share it."""
+    head, hyphen, _ = names[0].partition("-") if names else ("", "", "")
+    prefix = head + hyphen
+    return prefix if len(names) > 1 and hyphen and all(n.startswith(prefix) and n != prefix for n in names) else ""
+
+
+@dataclass(frozen=True)
+class Outline:
+    """Ordered names of a result and lookups by cell."""
+
+    results: Results
+    pairs: tuple[str, ...]
+    conditions: tuple[str, ...]
+    """Intermediate conditions, without ``none``."""
+    targets: tuple[str, ...]
+    """Target tasks that carry effects, without the retention tasks."""
+    prefix: str
+    """What all target names begin with; dropped where names are printed."""
+    estimates: dict[tuple[str, str, str, str], Estimate] = field(repr=False)
+    gains: dict[tuple[str, str, str, str], Gain] = field(repr=False)
+    scores: dict[tuple[str, str, str, str], Score] = field(repr=False)
+
+    @classmethod
+    def of(cls, results: Results) -> Outline:
+        suite = results.suite
+        lines = [*results.estimates, *results.gains, *results.scores, *results.retention]
+        retained = {t["task"] for t in suite.get("targets", ()) if t.get("retention")}
+        retained |= {r.target for r in results.retention}
+        targets = _ordered(
+            (t["task"] for t in suite.get("targets", ())),
+            {x.target for x in [*results.estimates, *results.gains, *results.scores]} - retained - {ALL},
+        )
+        listed = targets + tuple(sorted(retained))
+        return cls(
+            results=results,
+            pairs=_ordered(
+                (p["name"] for p in suite.get("pairs", ())),
+                {x.pair for x in [*lines, *results.languages]},
+            ),
+            conditions=_ordered(
+                (c["name"] for c in suite.get("conditions", ())), {x.condition for x in lines} - {ALL, NONE}
+            ),
+            targets=targets,
+            prefix=_common_prefix(listed),
+            estimates={(e.pair, e.contrast, e.condition, e.target): e for e in results.estimates},
+            gains={(g.pair, g.arm, g.condition, g.target): g for g in results.gains},
+            scores={(s.pair, s.arm, s.condition, s.target): s for s in results.scores},
+        )
+
+    @property
+    def suite(self) -> dict[str, Any]:
+        return self.results.suite
+
+    @property
+    def title(self) -> str:
+        about = self.suite.get("suite", {})
+        return str(about.get("title") or about.get("name") or "XTREME-X")
+
+    @property
+    def notice(self) -> str:
+        return str(self.suite.get("suite", {}).get("notice") or "")
+
+    @property
+    def alpha(self) -> float:
+        return float(self.suite.get("analysis", {}).get("alpha", 0.05))
+
+    @property
+    def level(self) -> str:
+        """The confidence level as it is printed: ``95 %``."""
+        return f"{100 * (1 - self.alpha):.4g} %"
+
+    def _pair(self, pair: str) -> dict[str, Any]:
+        return next((p for p in self.suite.get("pairs", ()) if p["name"] == pair), {})
+
+    def contrasts(self, pair: str) -> tuple[Contrast, ...]:
+        """Primary contrasts first, each group in the order of the suite."""
+        declared = {c["name"]: c for c in self._pair(pair).get("contrasts", ())}
+        r = self.results
+        roles = {x.contrast: x.role for x in [*r.estimates, *r.languages] if x.pair == pair}
+        found = []
+        for name in _ordered(declared, roles):
+            plus, _, minus = name.partition("-")
+            entry = declared.get(name, {})
+            found.append(
+                Contrast(name, entry.get("plus", plus), entry.get("minus", minus or "text"), roles[name])
+            )
+        return tuple(sorted(found, key=lambda c: c.role != "primary"))
+
+    def arms(self, pair: str) -> tuple[str, ...]:
+        r = self.results
+        return _ordered(
+            self._pair(pair).get("arms", {}),
+            {x.arm for x in [*r.gains, *r.scores] if x.pair == pair},
+        )
+
+    def retention(self, pair: str) -> dict[tuple[str, str], dict[str, Retention]]:
+        """``(target, arm) -> condition -> record``, arms and conditions in the order of the suite."""
+        mine = [r for r in self.results.retention if r.pair == pair]
+        arms = _ordered(self._pair(pair).get("arms", {}), {r.arm for r in mine})
+        table: dict[tuple[str, str], dict[str, Retention]] = {}
+        for target in sorted({r.target for r in mine}):
+            for arm in arms:
+                cell = {r.condition: r for r in mine if (r.target, r.arm) == (target, arm)}
+                order = [c for c in (NONE, *self.conditions) if c in cell]
+                if order:
+                    table[target, arm] = {c: cell[c] for c in order}
+        return table
+
+    def task(self, name: str) -> str:
+        """A target's name as printed."""
+        return "mean over targets" if name == ALL else name.removeprefix(self.prefix)
+
+    def condition(self, name: str) -> str:
+        """A condition's name as printed."""
+        return {ALL: "mean over intermediates", NONE: "no intermediate"}.get(name, name)
+
+    def cell(self, condition: str, target: str) -> str:
+        """Where an estimate stands, in words."""
+        if condition == ALL and target == ALL:
+            return "mean over intermediates and targets"
+        return f"{self.condition(condition)} → {self.task(target)}"

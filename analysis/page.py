@@ -1,0 +1,167 @@
+"""The report as a sequence of sections: the page and the Markdown file print the same ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from . import provenance, svg, tables
+from . import wording as w
+from .outline import ALL, Outline
+from .plots import Figure, plots, strip
+from .tables import Table
+
+__all__ = ["Page", "Section", "build"]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure with its plots as SVG."""
+
+    figure: Figure
+    panels: tuple[tuple[str, Markup], ...]
+    """Heading and ``<svg>``."""
+    alt: str
+
+
+@dataclass(frozen=True)
+class Section:
+    id: str
+    title: str
+    paragraphs: tuple[str, ...] = ()
+    figures: tuple[Drawn, ...] = ()
+    tables: tuple[Table, ...] = ()
+    code: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.paragraphs or self.figures or self.tables or self.code)
+
+
+@dataclass(frozen=True)
+class Head:
+    """One answer: role, verdict and the sentence."""
+
+    pair: str
+    contrast: str
+    role: str
+    verdict: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Page:
+    title: str
+    question: str
+    answers: tuple[Head, ...]
+    strip: Markup | None
+    strip_note: str
+    notice: str
+    warnings: tuple[str, ...]
+    signature: str
+    sections: tuple[Section, ...]
+    verdicts: tuple[tuple[str, str], ...]
+    version: str
+    pairs: int
+
+
+def _question(outline: Outline) -> str:
+    contrasts = [c for pair in outline.pairs for c in outline.contrasts(pair) if c.role == "primary"]
+    if not contrasts:
+        return "Does intermediate-task training improve zero-shot cross-lingual transfer?"
+    # the ladder of a suite may hold several primary contrasts: the question names each pair of arms once
+    said = " and of ".join(dict.fromkeys(f"{c.plus} encoders more than that of {c.minus} encoders" for c in contrasts))
+    return f"Does intermediate-task training improve the zero-shot cross-lingual transfer of {said}?"
+
+
+def _answers(outline: Outline) -> tuple[Head, ...]:
+    out = []
+    for a in outline.results.answers:
+        e = a.estimate
+        out.append(
+            Head(e.pair if e else "", e.contrast if e else "", a.role, e.verdict if e else "", a.sentence)
+        )
+    return tuple(out)
+
+
+def _map_sentence(outline: Outline) -> tuple[str, ...]:
+    said = []
+    for pair in outline.pairs:
+        for contrast in outline.contrasts(pair):
+            cells = [
+                e
+                for (p, k, c, t), e in outline.estimates.items()
+                if (p, k) == (pair, contrast.name) and ALL not in (c, t)
+            ]
+            if not cells:
+                continue
+            counts = [(v, sum(e.verdict == v for e in cells)) for v in w.VERDICTS]
+            tally = ", ".join(f"{n} {w.verdict(v)}" for v, n in counts if n)
+            where = f"{pair}, {contrast.name}" if len(outline.pairs) > 1 else contrast.name
+            said.append(f"{where}: of {len(cells)} cells {tally}; detectable effect {w.span((e.mde for e in cells), 1)} points.")
+    return tuple(said)
+
+
+def build(outline: Outline) -> tuple[Page, tuple[Figure, ...]]:
+    """The page, and the figures that it shows (for the files of ``figures/``)."""
+    every = plots(outline)
+
+    def drawn(name: str) -> tuple[Drawn, ...]:
+        return tuple(
+            Drawn(f, tuple((p.heading, svg.draw(p)) for p in f.plots), " ".join(p.alt for p in f.plots))
+            for f in every
+            if f.name == name
+        )
+
+    def some(*wanted: Table) -> tuple[Table, ...]:
+        return tuple(t for t in wanted if t)
+
+    families = {e.family for e in outline.results.estimates}
+    aggregates = tables.effects(
+        outline, families - {"map"}, "aggregates", "Effect per intermediate and per target (means)", fold=False
+    )
+    cells = tables.effects(outline, {"map"}, "cells", "Effect per intermediate and target: every cell", fold=True)
+    sections = (
+        Section(
+            "effects", "Effect by intermediate task and target", _map_sentence(outline), drawn("effect_map"),
+            some(tables.grand(outline), aggregates, cells),
+        ),
+        Section("languages", "Effect by language", (), drawn("forest_languages"), some(tables.languages(outline))),
+        Section("gains", "Gains by arm", (), drawn("gains"), some(tables.gains(outline))),
+        Section("retention", "Retention", (), drawn("retention"), some(tables.retention(outline))),
+        Section("variance", "Where the uncertainty comes from", (), drawn("variance")),
+        Section("scores", "Scores", (), (), some(tables.scores(outline), tables.score_details(outline))),
+        Section(
+            "runs", "Runs and schedules", (provenance.runs(outline), provenance.schedule_sentence(outline)), (),
+            some(
+                provenance.restarts(outline), provenance.exceptions(outline), provenance.contamination(outline),
+                provenance.schedules(outline),
+            ),
+        ),
+        Section("methods", "Methods", w.methods(outline)),
+        Section(
+            "materials", "Materials", tuple(str(p["note"]) for p in outline.suite.get("pairs", ()) if p.get("note")), (),
+            some(provenance.backbones(outline), provenance.targets(outline), provenance.environment(outline)),
+        ),
+        Section("signature", "Signature", ("This line pins every number of the report.",), code=outline.results.signature),
+    )  # fmt: skip
+    line = strip(outline)
+    used = {e.verdict for e in outline.results.estimates}
+    note = f"Point and {outline.level} interval of the mean effect."
+    if line is not None and line.band is not None:
+        note += f" Shaded: the margin of ±{line.band:g} points inside which an effect counts as negligible."
+    page = Page(
+        title=outline.title,
+        question=_question(outline),
+        answers=_answers(outline),
+        strip=svg.strip(line) if line is not None else None,
+        strip_note=note,
+        notice=outline.notice,
+        warnings=outline.results.warnings,
+        signature=outline.results.signature,
+        sections=tuple(s for s in sections if s.figures or s.tables or s.paragraphs),
+        verdicts=tuple((w.verdict(v), meaning) for v, meaning in w.VERDICTS.items() if v in used),
+        version=str(outline.suite.get("version", "")),
+        pairs=len(outline.pairs),
+    )
+    return page, every

@@ -1,0 +1,179 @@
+"""Tables of what was run and on what: runs, schedules, tasks, backbones, environment. All from `suite.json`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import wording as w
+from .outline import Outline
+from .tables import Block, Row, Table, figure, row, text
+
+__all__ = ["backbones", "contamination", "environment", "exceptions", "restarts", "runs", "schedules", "targets"]
+
+_DIGEST = 12
+"""Characters of a digest that are printed; the whole one is in `report.json`."""
+
+
+def _table(name: str, caption: str, columns, rows: list[Row], note: str = "", fold: bool = False) -> Table:
+    return Table(name, caption, columns, (Block("", tuple(rows)),), note, fold)
+
+
+def _names(values: Any) -> str:
+    return ", ".join(map(str, values))
+
+
+def _value(value: Any) -> str:
+    """A value of a dictionary, for reading."""
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return "; ".join(f"{k}: {_value(v)}" for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return _names(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _attempted(outline: Outline) -> list[dict[str, Any]]:
+    return [r for r in outline.suite.get("runs", ()) if r.get("attempt") or r.get("collapsed")]
+
+
+def runs(outline: Outline) -> str:
+    """One sentence: how many runs, how many restarted, how many collapsed."""
+    every = outline.suite.get("runs", ())
+    if not every:
+        return "The outcomes list no runs."
+    restarted = sum(bool(r.get("attempt")) for r in every)
+    collapsed = sum(bool(r.get("collapsed")) for r in every)
+    if not restarted and not collapsed:
+        return f"All {len(every)} runs ended at the first attempt; none collapsed."
+    return f"{len(every)} runs: {restarted} ended at the second attempt (restart rule), {collapsed} collapsed."
+
+
+def restarts(outline: Outline) -> Table:
+    rows = [
+        row(
+            r["pair"], r["arm"], outline.condition(r["condition"]), outline.task(r["task"]),
+            str(r["seed"]), str(r.get("attempt", 0)), "yes" if r.get("collapsed") else "no", w.score(r.get("dev")),
+        )
+        for r in _attempted(outline)
+    ]  # fmt: skip
+    columns = (
+        *text("Pair", "Arm", "Intermediate", "Target"),
+        *figure("Seed", "Attempt"),
+        *text("Collapsed"),
+        *figure("Dev"),
+    )
+    return _table(
+        "restarts",
+        "Runs that needed a second attempt or collapsed",
+        columns,
+        rows,
+        "A run collapses when its loss is not a number or its source-language dev score does not beat the trivial rule; "
+        "test scores are never looked at.",
+    )
+
+
+def schedules(outline: Outline) -> Table:
+    listed = outline.suite.get("schedules", ())
+    rows = [
+        row(
+            str(s["stage"]), str(s["seed"]), str(s["fingerprint"])[:_DIGEST], _names(s.get("arms", ())),
+            "equal" if s.get("equal") else "differs (declared)",
+        )
+        for s in listed
+    ]  # fmt: skip
+    columns = (*text("Stage"), *figure("Seed"), *text("Fingerprint", "Arms", "Over the arms"))
+    return _table(
+        "schedules",
+        "Schedule fingerprints: which examples each optimizer step saw, and with what settings",
+        columns,
+        rows,
+        f"Compared at the first attempt; the first {_DIGEST} characters are shown, the whole digest is in report.json.",
+        fold=True,
+    )
+
+
+def schedule_sentence(outline: Outline) -> str:
+    listed = outline.suite.get("schedules", ())
+    if not listed:
+        return "The outcomes carry no schedule fingerprints."
+    unequal = [f"{s['stage']} (seed {s['seed']})" for s in listed if not s.get("equal")]
+    if not unequal:
+        return f"All {len(listed)} schedules are equal over the arms: every arm saw the same examples at every step."
+    return f"{len(unequal)} of {len(listed)} schedules differ between arms, as declared: {_names(unequal)}."
+
+
+def exceptions(outline: Outline) -> Table:
+    rows = [
+        row(str(x.get("arm", "")), str(x.get("key", "")), _value(x.get("value")), str(x.get("reason", "")))
+        for x in outline.suite.get("exceptions", ())
+    ]
+    return _table("exceptions", "Declared exceptions to the common schedule", text("Arm", "Key", "Value", "Reason"), rows)
+
+
+def contamination(outline: Outline) -> Table:
+    rows = [
+        row(str(x.get("intermediate", "")), str(x.get("target", "")), str(x.get("note", "")))
+        for x in outline.suite.get("contamination", ())
+    ]
+    return _table(
+        "contamination", "Known overlap between intermediate and target data", text("Intermediate", "Target", "Note"), rows
+    )
+
+
+def targets(outline: Outline) -> Table:
+    rows = []
+    for t in outline.suite.get("targets", ()):
+        counts = t.get("examples", {})
+        baselines = dict.fromkeys(name for per in t.get("baselines", {}).values() for name in per)
+        rows.append(
+            row(
+                str(t["task"]) + (" (retention)" if t.get("retention") else ""), str(t.get("kind", "")),
+                str(t.get("metric", "")), str(t.get("version", "")), str(t.get("licence", "")), _names(baselines),
+                str(len(t.get("languages", ()))), w.span(counts.values()),
+            )
+        )  # fmt: skip
+    columns = (
+        *text("Task", "Kind", "Metric", "Version", "Licence", "Baselines"),
+        *figure("Languages", "Examples per language"),
+    )
+    return _table("targets", "Target tasks", columns, rows)
+
+
+def backbones(outline: Outline) -> Table:
+    known = outline.suite.get("backbones", {})
+    rows = []
+    for pair in outline.suite.get("pairs", ()):
+        for arm, backbone in pair.get("arms", {}).items():
+            # `muse@grounded-text` is an arm made from the backbone `muse`
+            about = known.get(backbone) or known.get(str(backbone).partition("@")[0], {})
+            rows.append(
+                row(
+                    pair["name"], arm, str(backbone), _value(about.get("adapter")), _value(about.get("family")),
+                    _value(about.get("revision")), _value(about.get("licence")),
+                )
+            )  # fmt: skip
+    return _table("backbones", "Arms", text("Pair", "Arm", "Backbone", "Adapter", "Family", "Revision", "Licence"), rows)
+
+
+def environment(outline: Outline) -> Table:
+    suite = outline.suite
+    rows = [row("xtremex", _value(suite.get("version")))]
+    about = suite.get("suite", {})
+    rows.append(row("suite", f"{_value(about.get('name'))}, digest {_value(about.get('digest'))}"))
+    cost = suite.get("cost", {})
+    if w.finite(cost.get("seconds")):
+        rows.append(row("compute time", w.duration(cost["seconds"])))
+    if w.finite(cost.get("jobs")):
+        rows.append(row("jobs", str(cost["jobs"])))
+    if w.finite(cost.get("disk_bytes")):
+        rows.append(row("disk", w.size(cost["disk_bytes"])))
+    rows += [
+        row(key.replace("_", " "), _value(value))
+        for key, value in cost.items()
+        if key not in ("seconds", "jobs", "disk_bytes")
+    ]
+    rows += [row(key.replace("_", " "), _value(value)) for key, value in suite.get("environment", {}).items()]
+    return _table("environment", "Cost and environment", text("Key", "Value"), rows)

@@ -1,0 +1,140 @@
+"""Write the report: `report.html`, `report.md`, `report.json`, `tables/*.tex` and `figures/*.{pdf,svg}`.
+
+Everything is made in a folder beside the report and renamed into place when all of it exists: a build that fails
+leaves the earlier report as it was. The same results give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from . import tables
+from .figures import write_figures
+from .latex import latex_table
+from .outline import Outline
+from .page import Page, build
+from .render import environment
+from .results import Results
+
+__all__ = ["rebuild", "write_report"]
+
+_DIGITS = 10
+"""Significant digits of `report.json`: beyond them, machines differ."""
+
+_PARTS = ("tables", "figures")
+
+
+def rebuild(folder: Path) -> Path:
+    """Analyse the outcomes in ``folder`` and write the report there; return the path of `report.html`.
+
+    Needs only `suite.json`, `outcomes/*.parquet` and the core install.
+
+    Raises
+    ------
+    AnalysisError, DataError, ArtifactError
+        As :func:`~.effects.analyse` does; an earlier report stays as it is.
+    """
+    # reading outcomes imports pyarrow and scipy; a report of results at hand needs neither
+    from .effects import analyse
+
+    return write_report(analyse(folder), folder)
+
+
+def write_report(results: Results, folder: Path) -> Path:
+    """Write the report of ``results`` into ``folder`` (made where absent); return the path of `report.html`."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    outline = Outline.of(results)
+    page, figures = build(outline)
+    beside = Path(tempfile.mkdtemp(prefix=".report-", dir=folder))
+    try:
+        for part in _PARTS:
+            (beside / part).mkdir()
+        write_figures(figures, beside / "figures")
+        for name, source in _latex(outline).items():
+            _write(beside / "tables" / f"{name}.tex", source)
+        _write(beside / "report.json", json_text(results))
+        _write(beside / "report.md", _markdown(page))
+        _write(beside / "report.html", _html(page))
+        _move(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return folder / "report.html"
+
+
+def _write(path: Path, content: str) -> None:
+    path.write_text(content, encoding="utf-8", newline="\n")
+
+
+def _move(beside: Path, folder: Path) -> None:
+    """Rename every file into place, the page last, and drop figures and tables that this build no longer has."""
+    made = {part: sorted(p.name for p in (beside / part).iterdir()) for part in _PARTS}
+    for part, names in made.items():
+        (folder / part).mkdir(exist_ok=True)
+        for name in names:
+            os.replace(beside / part / name, folder / part / name)
+    for name in ("report.json", "report.md", "report.html"):
+        os.replace(beside / name, folder / name)
+    for part, names in made.items():
+        for old in (folder / part).iterdir():
+            if old.name not in names and _ours(old):
+                old.unlink()
+
+
+_OURS = {
+    "tables": ("effects", "grand", "gains", "scores", "retention"),
+    "figures": ("effect_map", "forest_languages", "gains", "retention", "variance"),
+}
+_SUFFIXES = {"tables": (".tex",), "figures": (".pdf", ".svg")}
+
+
+def _ours(path: Path) -> bool:
+    """Whether an earlier build wrote this file; a user's own files beside it are never touched."""
+    part = path.parent.name
+    known = any(path.stem == name or path.stem.startswith(f"{name}-") for name in _OURS[part])
+    return known and path.suffix in _SUFFIXES[part] and path.is_file()
+
+
+def _latex(outline: Outline) -> dict[str, str]:
+    signature = outline.results.signature
+    made = (
+        tables.grand(outline),
+        tables.effects_map(outline),
+        tables.gains(outline),
+        tables.scores(outline),
+        tables.retention(outline),
+    )
+    return {t.name: latex_table(t, signature) for t in made if t}
+
+
+def _markdown(page: Page) -> str:
+    return environment("markdown").get_template("report.md.j2").render(page=page)
+
+
+def _html(page: Page) -> str:
+    return environment("html").get_template("report.html.j2").render(page=page)
+
+
+def _plain(value: Any) -> Any:
+    """Floats at ten significant digits; what JSON cannot say (NaN, infinity) as null."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        short = float(f"{value:.{_DIGITS}g}")
+        return short if short else 0.0
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value
+
+
+def json_text(results: Results) -> str:
+    """`report.json`: the tree of :class:`~.results.Results`, keys sorted."""
+    return json.dumps(_plain(results.to_json()), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

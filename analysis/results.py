@@ -1,0 +1,162 @@
+"""What the analysis says, as plain data: `report.json` is exactly this tree, and every table and figure reads only it.
+
+Values, intervals, margins and detectable effects are in *points* (100 x the metric); scores in [0, 1] stay fractions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+__all__ = ["Answer", "Estimate", "Gain", "LanguageEffect", "Results", "Retention", "Score"]
+
+Verdict = Literal["different", "equivalent", "different-but-negligible", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One effect (a difference in differences) with everything that a reader needs to judge it."""
+
+    pair: str
+    contrast: str
+    """``vision-text`` or ``scrambled-text``: delta(plus) - delta(minus)."""
+    role: str
+    """``primary`` or ``placebo``."""
+    condition: str
+    """An intermediate condition, or ``*`` for the mean over them."""
+    target: str
+    """A target task, or ``*`` for the mean over them."""
+    value: float
+    low: float
+    high: float
+    se: float
+    df: float
+    p: float | None
+    """None where the design cannot give one (every part deterministic); otherwise two-sided."""
+    p_adjusted: float | None
+    family: str
+    """Name of the family the correction ran over: ``grand``, ``conditions``, ``targets``, ``map``."""
+    family_size: int
+    correction: str
+    """``holm``, ``bh`` or ``none``."""
+    tier: str
+    seeds: int
+    margin: float
+    p_equivalence: float | None
+    """TOST p-value against ``margin``."""
+    verdict: Verdict
+    mde: float
+    """Minimum detectable effect, in points: 80 % power at alpha, given this estimate's variance and df."""
+    variance_shares: dict[str, float]
+    """Shares of the variance of the estimate: ``run`` and ``examples``; sums to 1."""
+    languages: int
+    examples: int
+    """Test examples per run, over all languages and targets."""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """delta(a, c, t): score after intermediate training minus score without, for one arm."""
+
+    pair: str
+    arm: str
+    condition: str
+    target: str
+    value: float
+    low: float
+    high: float
+    se: float
+    df: float
+    p: float | None
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Score:
+    """A cell: mean over seeds of the mean over languages, as a fraction."""
+
+    pair: str
+    arm: str
+    condition: str
+    target: str
+    metric: str
+    mean: float
+    sd: float | None
+    """Standard deviation over seeds; None for one run."""
+    seeds: int
+    source: float
+    """Score in the source language."""
+    transfer: float | None
+    """Mean over the other languages."""
+    baseline: float | None
+    """Mean over languages of the best baseline."""
+    deterministic: bool
+
+
+@dataclass(frozen=True)
+class LanguageEffect:
+    """The effect in one language, averaged over targets that have it and over conditions (exploratory)."""
+
+    pair: str
+    contrast: str
+    role: str
+    language: str
+    name: str
+    family: str
+    untrained: bool
+    """Whether the encoder's pre-training did not cover the language (a control)."""
+    value: float
+    low: float
+    high: float
+    p: float | None
+    targets: int
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Image-text retrieval before and after intermediate training; outside every family of effects."""
+
+    pair: str
+    arm: str
+    condition: str
+    """``none`` is "before"."""
+    target: str
+    metric: str
+    mean: float
+    change: float | None
+    """Points against ``none``; None for ``none`` itself."""
+    low: float | None
+    high: float | None
+    seeds: int
+    chance: float | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The opening sentence of a report and the numbers behind it."""
+
+    sentence: str
+    """One sentence with effect, interval, p, verdict and what the seeds could detect."""
+    estimate: Estimate | None
+    """The grand effect; None when the suite has one arm and can answer with gains only."""
+    role: str
+
+
+@dataclass(frozen=True)
+class Results:
+    suite: dict[str, Any]
+    """`suite.json`, whole."""
+    answers: tuple[Answer, ...]
+    """Primary first, then the placebo; per pair."""
+    estimates: tuple[Estimate, ...]
+    """All effects: grand, per condition, per target, and the condition x target map."""
+    gains: tuple[Gain, ...]
+    scores: tuple[Score, ...]
+    languages: tuple[LanguageEffect, ...]
+    retention: tuple[Retention, ...]
+    warnings: tuple[str, ...]
+    """Sentences a reader must see: restarts, collapses, dropped languages, exceptions, few seeds."""
+    signature: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)

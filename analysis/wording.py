@@ -1,0 +1,216 @@
+"""How numbers are written: one place for signs, digits, p-values, verdicts and the methods paragraph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from .outline import ALL, NONE, Outline
+from .results import Estimate
+
+__all__ = [
+    "ABSENT",
+    "VERDICTS",
+    "describe",
+    "duration",
+    "finite",
+    "interval",
+    "methods",
+    "number",
+    "p_value",
+    "points",
+    "score",
+    "size",
+    "span",
+    "test_note",
+    "verdict",
+]
+
+ABSENT = "n/a"
+_MINUS = "\N{MINUS SIGN}"
+
+VERDICTS = {
+    "different": "the interval excludes 0 after the correction for the family, and the effect is not shown to be negligible",
+    "equivalent": "the effect is smaller than the margin (two one-sided tests)",
+    "different-but-negligible": "not 0, but smaller than the margin",
+    "inconclusive": "these seeds and examples could not tell; see the detectable effect",
+}
+
+
+def finite(*values: float | None) -> bool:
+    return all(v is not None and math.isfinite(v) for v in values)
+
+
+def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
+    """``-1.234`` as ``−1.23``; what is not a finite number as ``n/a``; never ``−0.00``."""
+    if value is None or not math.isfinite(value):
+        return ABSENT
+    text = f"{abs(value):.{digits}f}"
+    if float(text) == 0:
+        return text
+    return (_MINUS if value < 0 else "+" if sign else "") + text
+
+
+def points(value: float | None, digits: int = 2) -> str:
+    return number(value, digits, sign=True)
+
+
+def interval(low: float | None, high: float | None, digits: int = 2) -> str:
+    if not finite(low, high):
+        return ABSENT
+    return f"[{number(low, digits)}, {number(high, digits)}]"
+
+
+def p_value(p: float | None) -> str:
+    if p is None or not math.isfinite(p):
+        return ABSENT
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def score(fraction: float | None) -> str:
+    """A score in [0, 1] as points with one decimal."""
+    return ABSENT if fraction is None else number(100 * fraction, 1)
+
+
+def verdict(name: str) -> str:
+    return name.replace("-", " ")
+
+
+def span(values: Iterable[float | None], digits: int = 0) -> str:
+    """``3`` or ``3 to 5``: the range of what is finite."""
+    kept = [v for v in values if v is not None and math.isfinite(v)]
+    if not kept:
+        return ABSENT
+    low, high = number(min(kept), digits), number(max(kept), digits)
+    return low if low == high else f"{low} to {high}"
+
+
+def duration(seconds: float) -> str:
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
+
+
+def size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+_CORRECTIONS = {"holm": "Holm", "bh": "Benjamini-Hochberg", "none": "none"}
+
+
+def correction(name: str) -> str:
+    return _CORRECTIONS.get(name, name)
+
+
+def tests(count: int) -> str:
+    return "1 test" if count == 1 else f"{count} tests"
+
+
+def describe(outline: Outline, e: Estimate) -> str:
+    """Everything that one estimate says, on one line: the text of a tooltip."""
+    adjusted = ""
+    if e.p_adjusted is not None and e.correction != "none":
+        adjusted = f", {correction(e.correction)} over {tests(e.family_size)} {p_value(e.p_adjusted)}"
+    return (
+        f"{outline.cell(e.condition, e.target)} ({e.contrast}): {points(e.value)} points, "
+        f"{outline.level} CI {interval(e.low, e.high)}; p = {p_value(e.p)}{adjusted}; {verdict(e.verdict)}; "
+        f"detectable {number(e.mde)}; {e.tier}, {e.seeds} seeds, df {number(e.df, 1)}"
+    ).replace("p = <", "p < ")
+
+
+def test_note(estimates: Iterable[Estimate]) -> str:
+    """The line under a table: tier, seeds, df, family and correction of every p-value in it."""
+    rows = list(estimates)
+    if not rows:
+        return ""
+    families = {}
+    for e in rows:
+        families.setdefault((e.pair, e.contrast, e.family), e)
+    said = dict.fromkeys(
+        f"{e.family}: {correction(e.correction)}, {tests(e.family_size)}" for e in families.values()
+    )
+    tiers = ", ".join(sorted({e.tier for e in rows}))
+    return (
+        f"Values in points (100 × metric). MWV-t, tier {tiers}; seeds {span(e.seeds for e in rows)}; "
+        f"Welch-Satterthwaite df {span((e.df for e in rows), 1)}; family and correction: {'; '.join(said)}. "
+        "MDE: minimum detectable effect at 80 % power."
+    )
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" + ("" if n == 1 else "s")
+
+
+def methods(outline: Outline) -> tuple[str, ...]:
+    """The methods section with this suite's own numbers, ready to be adapted for a paper."""
+    suite, results = outline.suite, outline.results
+    targets = [t for t in suite.get("targets", ()) if t["task"] in outline.targets]
+    tongues = sorted({language for t in targets for language in t.get("languages", ())})
+    sources = sorted({t.get("source_language", "en") for t in targets}) or ["en"]
+    seeds = suite.get("seeds", [])
+    runs = suite.get("runs", [])
+    out = []
+    designs = []
+    for pair in outline.pairs:
+        arms = ", ".join(outline.arms(pair))
+        designs.append(f"{pair} (arms {arms})" if arms else pair)
+    out.append(
+        f"Design. {_count(len(outline.pairs), 'matched pair')} of encoders with one ancestor: {'; '.join(designs)}. "
+        f"Every arm goes through the same schedule: one of {_count(len(outline.conditions), 'intermediate condition')} "
+        f"({', '.join(outline.conditions) or NONE}) or none, then fine-tuning on each of "
+        f"{_count(len(outline.targets), 'target task')} ({', '.join(map(outline.task, outline.targets))}) in the source "
+        f"language ({', '.join(sources)}), then zero-shot scoring on {_count(len(tongues), 'language')}. "
+        f"{_count(len(seeds), 'seed')} per cell"
+        + (f", {_count(len(runs), 'run')} in all" if runs else "")
+        + "; a seed sets heads, data order and dropout of the intermediate and the target stage."
+    )
+    if results.estimates:
+        margins = suite.get("analysis", {})
+        tiers = ", ".join(sorted({e.tier for e in results.estimates}))
+        out.append(
+            "Estimand. gain = score after intermediate training − score without; effect = gain of the first arm − gain "
+            "of the second (a difference in differences), in points, languages weighted equally. Means over tasks are "
+            "taken within a seed before any variance, because one intermediate checkpoint feeds all targets."
+        )
+        out.append(
+            f"Test. MWV-t at tier {tiers}: the variance is the run term (variance over seeds, Welch df) plus the term of "
+            "the shared test examples (from influence values); the reference is Student's t with "
+            f"Welch-Satterthwaite df ({span((e.df for e in results.estimates), 1)} here); intervals are "
+            f"{outline.level}. The claim is about new seeds and new examples, for these languages, tasks and "
+            "encoders; pre-training and grounding are not replicated by a seed."
+        )
+        family = {}
+        for e in results.estimates:
+            family.setdefault(e.family, set()).add((correction(e.correction), e.family_size))
+        said = [
+            f"{name}: {' / '.join(f'{how} over {tests(n)}' for how, n in sorted(kinds))}"
+            for name, kinds in family.items()
+        ]
+        task, aggregate = margins.get("margin_task"), margins.get("margin_aggregate")
+        margin = (
+            f"±{task:g} points for a task and ±{aggregate:g} for a mean"
+            if finite(task, aggregate)
+            else f"±{span((e.margin for e in results.estimates), 2)} points"
+        )
+        out.append(
+            f"Multiplicity and verdicts. Families, per contrast: {'; '.join(said)}. Equivalence: two one-sided tests "
+            f"against {margin}. Minimum detectable effect: the effect found with 80 % power at α = {outline.alpha:g} "
+            "given the variance and df of the estimate. Effects by language and gains by arm are exploratory: their "
+            "p-values are not adjusted."
+        )
+    if results.retention:
+        out.append(
+            "Retention. Image-text retrieval before and after intermediate training, for arms with an image tower; "
+            "it belongs to no family of effects."
+        )
+    return tuple(out)
+
+
+def is_grand(e: Estimate) -> bool:
+    return e.condition == ALL and e.target == ALL

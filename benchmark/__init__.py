@@ -1,0 +1,1 @@
+"""Benchmark: suite -> plan -> train -> evaluate -> store, executors, and the command line."""

@@ -1,0 +1,139 @@
+"""The command line. Heavy imports live inside the commands: ``xtremex --help`` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import XtremexError
+
+if TYPE_CHECKING:
+    from .run import Options
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="xtremex",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Does intermediate-task training help vision-language encoders more than text-only ones?\n\n"
+    "Start with `xtremex run`: it answers on the embedded suite in minutes, without a network.",
+)
+
+SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="Name of a built-in suite, or a TOML file.")]
+Out = Annotated[Path, typer.Option("--out", "--output-path", help="Folder for the store and the results.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16; auto takes bf16 where the device computes in it.")]
+Workers = Annotated[int, typer.Option(help="Worker processes; 0: one per core or GPU.")]
+
+
+class Listing(StrEnum):
+    tasks = "tasks"
+    backbones = "backbones"
+    adapters = "adapters"
+    suites = "suites"
+    kinds = "kinds"
+
+
+@app.command()
+def run(
+    suite: SuiteName = "mini",
+    out: Out = Path("runs"),
+    device: Device = "auto",
+    precision: Precision = "auto",
+    workers: Workers = 0,
+) -> None:
+    """Run a suite and write its report; goes on where an earlier run stopped."""
+    from rich.console import Console
+
+    from ..analysis.report import headline
+    from .run import run as run_suite
+
+    report = run_suite(suite, _options(out, device, precision, workers), Console(stderr=True))
+    print(headline(report.parent))
+    print(report)
+
+
+@app.command()
+def plan(
+    suite: SuiteName = "mini",
+    out: Out = Path("runs"),
+    device: Device = "auto",
+    precision: Precision = "auto",
+    workers: Workers = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print the jobs as JSON, for other schedulers.")] = False,
+) -> None:
+    """Show what a run would do: jobs, what is finished, time and disk. Trains and writes nothing."""
+    from .listing import print_plan
+
+    print_plan(suite, _options(out, device, precision, workers), as_json=json)
+
+
+@app.command("list")
+def list_(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> None:
+    """List the tasks, backbones, adapters, task kinds or suites there are, plug-ins included."""
+    from .listing import print_listing
+
+    print_listing(what.value)
+
+
+@app.command()
+def check(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A backbone, or an adapter with --checkpoint.")],
+    checkpoint: Annotated[str, typer.Option(help="Hub id or folder, when NAME is an adapter.")] = "",
+    revision: Annotated[str, typer.Option(help="Revision of a hub checkpoint.")] = "",
+) -> None:
+    """Run the contract kit on an encoder; exits with 1 when a check fails."""
+    from .listing import print_check
+
+    if not print_check(name, checkpoint, revision or None):
+        raise SystemExit(1)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder with suite.json and outcomes/.")],
+) -> None:
+    """Rebuild the report from the outcomes alone; needs only the core install."""
+    from ..analysis.report import headline, rebuild
+
+    path = rebuild(folder)
+    print(headline(folder))
+    print(path)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    if version:
+        from .. import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+def _options(out: Path, device: str, precision: str, workers: int) -> Options:
+    from .run import Options
+
+    return Options(out=out, device=device, precision=precision, workers=workers)
+
+
+def main() -> None:
+    """Entry point: errors a user can mend are printed in two lines, exit code 2; Ctrl-C gives 130."""
+    try:
+        app()
+    except XtremexError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except BrokenPipeError:  # the reader of a pipe went away
+        sys.stderr.close()
+        raise SystemExit(0) from None

@@ -1,0 +1,189 @@
+"""What the commands `list`, `plan` and `check` print: tables on stdout."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from ..adapters.registry import adapters
+from ..errors import SuiteError
+from .environment import workers
+from .progress import Estimates, duration
+from .run import Options, plan_suite
+
+if TYPE_CHECKING:
+    from .plan import Plan
+
+__all__ = ["print_check", "print_listing", "print_plan"]
+
+ENCODER_BYTES = 15_000_000
+"""Disk of one stored encoder before any was measured: changed weights of the mini suite's encoder."""
+
+
+def _console() -> Console:
+    # a pipe gets the full table, not one squeezed into 80 columns
+    console = Console()
+    return console if console.is_terminal else Console(width=200)
+
+
+def print_listing(what: str) -> None:
+    table = {
+        "tasks": _tasks,
+        "backbones": _backbones,
+        "adapters": _adapters,
+        "suites": _suites,
+        "kinds": _kinds,
+    }[what]()
+    _console().print(table)
+
+
+def _tasks() -> Table:
+    from ..tasks.catalogue import tasks
+
+    table = Table("task", "kind", "roles", "languages", "metrics", "version", "licence", "what", box=None)
+    catalogue = tasks()
+    for name in catalogue.names():
+        t = catalogue.get(name)
+        languages = t.languages[0] if len(t.languages) == 1 else f"{len(t.languages)}: {' '.join(t.languages)}"
+        roles = ", ".join(t.roles)
+        table.add_row(name, t.kind, roles, languages, ", ".join(t.metrics), t.version, t.licence, t.description)
+    return table
+
+
+def _backbones() -> Table:
+    from ..models.catalogue import backbones
+
+    table = Table("backbone", "adapter", "checkpoint", "revision", "ancestor", "objective", "licence", box=None)
+    for name, b in sorted(backbones().items()):
+        table.add_row(
+            name, b.adapter, b.checkpoint, b.revision or "-", b.ancestor or "-", b.objective or "-", b.licence or "-"
+        )
+    return table
+
+
+def _adapters() -> Table:
+    table = Table("adapter", "from", box=None)
+    for name in adapters.names():
+        table.add_row(name, adapters.origin(name))
+    return table
+
+
+def _kinds() -> Table:
+    from ..tasks.kinds import kinds
+
+    table = Table("kind", "from", box=None)
+    for name in kinds.names():
+        table.add_row(name, kinds.origin(name))
+    return table
+
+
+def _suites() -> Table:
+    from ..door import read_toml
+    from .suite import builtin_suites
+
+    table = Table("suite", "title", "file", box=None)
+    for name, path in builtin_suites().items():
+        table.add_row(name, read_toml(path).get("title", ""), str(path))
+    return table
+
+
+def print_plan(name: str, options: Options, *, as_json: bool) -> None:
+    plan = plan_suite(name, options)
+    if as_json:
+        print(json.dumps(_as_json(plan, options), indent=1))
+        return
+    store = options.store
+    estimates = Estimates.from_store(store, plan.jobs)
+    crew = workers(plan.numerics.device, options.workers)
+    missing = plan.missing(store)
+    absent = {job.key for job in missing}
+    counts = Counter(job.label for job in plan.jobs.values())
+    table = Table("job", "number", "finished", "to do", "each", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    first = {job.label: job for job in reversed(plan.jobs.values())}
+    for label, number in counts.items():
+        todo = sum(job.key in absent for job in plan.jobs.values() if job.label == label)
+        table.add_row(label, str(number), str(number - todo), str(todo), duration(estimates.of(first[label])))
+    console = _console()
+    suite = plan.suite
+    arms = sum(len(pair.arms) for pair in suite.pairs)
+    console.print(f"{suite.name}: {suite.title}")
+    console.print(
+        f"{arms} arms x {len(suite.conditions)} conditions x {len(suite.targets)} targets x {len(suite.seeds)} seeds: "
+        f"{len(plan.cells)} runs from {len(plan.jobs)} jobs, shared steps counted once",
+        highlight=False,
+    )
+    console.print(table)
+    stored = sum(job.type in ("ground", "train") for job in missing)
+    console.print(
+        f"to do: {len(missing)} jobs, about {duration(estimates.remaining(missing, crew))} with {crew} workers on "
+        f"{plan.numerics.device} in {plan.numerics.precision}, about {_disk(plan, options, stored)} of disk",
+        highlight=False,
+    )
+    console.print(f"schedules: {len(plan.schedules)} (stage, seed), each the same for all its arms", highlight=False)
+    for exemption in suite.exceptions:
+        console.print(f"declared exception: {exemption.arm}, {exemption.key}: {exemption.reason}", highlight=False)
+
+
+def _disk(plan: Plan, options: Options, stored: int) -> str:
+    store = options.store
+    sizes = [
+        sum(file["bytes"] for file in store.get(job.type, job.key).manifest["files"].values())
+        for job in plan.jobs.values()
+        if job.type == "train" and store.has(job.type, job.key)
+    ]
+    each = sum(sizes) / len(sizes) if sizes else ENCODER_BYTES
+    return f"{stored * each / 1e6:,.0f} MB"
+
+
+def _as_json(plan: Plan, options: Options) -> dict[str, object]:
+    """The DAG for other schedulers: run ``xtremex run`` on any part of it; keys are addresses in the store."""
+    store = options.store
+    return {
+        "suite": plan.suite.name,
+        "key": plan.key,
+        "jobs": [
+            {
+                "key": job.key,
+                "type": job.type,
+                "label": job.label,
+                "seed": job.seed,
+                "needs": list(job.needs),
+                "tasks": [task.name for task in job.tasks],
+                "finished": store.has(job.type, job.key),
+            }
+            for job in plan.jobs.values()
+        ],
+    }
+
+
+def print_check(name: str, checkpoint: str, revision: str | None) -> bool:
+    """Load an encoder and print the contract kit's table; True when nothing failed."""
+    from ..adapters.contract import check
+    from ..models.catalogue import backbones, load, parse_backbone
+
+    if name in backbones():
+        backbone = backbones()[name]
+    elif name in adapters.names():
+        if not checkpoint:
+            raise SuiteError(f"`{name}` is an adapter, and no checkpoint was named", f"xtremex check {name} --checkpoint ID_OR_FOLDER")
+        table = {"adapter": name, "checkpoint": checkpoint} | ({"revision": revision} if revision else {})
+        backbone = parse_backbone(Path(checkpoint).name, table, "command line")
+    else:
+        from ..errors import unknown
+
+        raise unknown("backbone or adapter", name, [*backbones(), *adapters.names()])
+    console = _console()
+    results = check(load(backbone))
+    shown = Table("check", "result", "detail", box=None)
+    colour = {"passed": "green", "failed": "red", "skipped": "yellow"}
+    for result in results:
+        shown.add_row(result.name, f"[{colour[result.status]}]{result.status}[/]", result.detail)
+    console.print(shown)
+    return all(result.status != "failed" for result in results)

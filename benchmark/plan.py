@@ -1,0 +1,273 @@
+"""The plan: a suite becomes jobs, each addressed by the hash of all that determines it, with shared prefixes.
+
+    describe   read and check a task's data, count it, compute its baselines      (before any training)
+    ground     make an arm from its ancestor
+    train      an intermediate stage; its encoder feeds every target
+    evaluate   a target stage (where the target trains one) and the test sets that share its training set
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Literal
+
+from ..errors import SuiteError
+from ..models.catalogue import Backbone, identity
+from ..models.grounding import GroundingConfig
+from ..tasks.base import Task
+from ..tasks.kinds import kinds
+from .store import Store, digest
+from .suite import Arm, Pair, Stage, Suite
+
+__all__ = ["Cell", "Job", "Numerics", "Plan", "make_plan"]
+
+ENGINE = 1
+"""Raised when the engine computes different numbers from the same inputs; old artifacts are then not reused."""
+
+JobType = Literal["describe", "ground", "train", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """What, besides the experiment, decides the bits of a result on one machine."""
+
+    device: str = "cpu"
+    precision: str = "fp32"
+    threads: int = 1
+    machine: str = field(default_factory=platform.machine)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A node of the plan. Everything a worker needs is in here; artifacts are named by their keys."""
+
+    type: JobType
+    key: str
+    label: str
+    """Jobs with one label cost about the same: ``evaluate mini-inference``."""
+    needs: tuple[str, ...] = ()
+    """Keys of jobs whose artifacts are read."""
+    tasks: tuple[Task, ...] = ()
+    """describe: one task; train: the stage's tasks; evaluate: the test sets to score."""
+    backbone: Backbone | None = None
+    grounding: GroundingConfig | None = None
+    base: tuple[JobType, str] | None = None
+    """Type and key of the job whose encoder to start from; None: the backbone as it is."""
+    tower: str = ""
+    """Key of the grounding artifact with the image tower, for image-text retrieval."""
+    stage: Stage | None = None
+    stage_name: str = ""
+    seed: int = -1
+    numerics: Numerics = Numerics()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the suite's table: (pair, arm, condition, target, seed) and the job that produces it."""
+
+    pair: str
+    arm: str
+    condition: str
+    task: str
+    seed: int
+    """-1: deterministic, nothing is trained."""
+    job: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    suite: Suite
+    numerics: Numerics
+    jobs: dict[str, Job]
+    """Key -> job, in an order in which every job follows what it needs."""
+    cells: tuple[Cell, ...]
+    schedules: dict[tuple[str, int], dict[str, str]]
+    """(stage name, seed) -> {"pair/arm": key of a job that ran the stage at this seed}."""
+
+    @cached_property
+    def key(self) -> str:
+        """The address of the whole result: what the merged outcomes are made of."""
+        return digest([self.suite.digest, sorted(self.jobs)])
+
+    def missing(self, store: Store) -> list[Job]:
+        return [job for job in self.jobs.values() if not store.has(job.type, job.key)]
+
+    @cached_property
+    def dependants(self) -> dict[str, list[str]]:
+        table: dict[str, list[str]] = {key: [] for key in self.jobs}
+        for key, job in self.jobs.items():
+            for need in job.needs:
+                table[need].append(key)
+        return table
+
+
+def make_plan(suite: Suite, numerics: Numerics) -> Plan:
+    """Lay out all jobs of a suite. Trains nothing, reads no data beyond fingerprints, needs no torch.
+
+    Raises:
+        SuiteError: an arm departs from the common schedule and no exception declares it; a task's kind is unknown.
+    """
+    check_identity(suite)
+    builder = _Builder(suite, numerics)
+    for task in {t.name: t for t in (*suite.targets, *(t for c in suite.conditions.values() for t in c))}.values():
+        builder.describe(task)
+    for pair in suite.pairs:
+        for arm_name, arm in pair.arms.items():
+            for condition in suite.conditions:
+                builder.targets(pair, arm_name, arm, condition)
+    return Plan(suite, numerics, builder.jobs, tuple(builder.cells), builder.schedules)
+
+
+def check_identity(suite: Suite) -> None:
+    """Every arm goes through the same schedule, or the suite says where it does not and why."""
+    declared = {(e.arm, e.key) for e in suite.exceptions}
+    for pair in suite.pairs:
+        for name, arm in pair.arms.items():
+            for role in ("intermediate", "target"):
+                common, own = getattr(suite, role), getattr(arm, role)
+                for key, value in own.items():
+                    if value != getattr(common, key) and (name, f"{role}.{key}") not in declared:
+                        raise SuiteError(
+                            f"{suite.path}: pairs.{pair.name}.arms.{name}.{role}.{key} = {value} departs from the common "
+                            f"schedule ({getattr(common, key)}), so the arms would not be comparable",
+                            f'remove it, or declare it: [[exceptions]] arm = "{name}", key = "{role}.{key}", reason = "..."',
+                        )
+
+
+class _Builder:
+    """Collects jobs under their keys; asking twice for the same job gives the same job (shared prefixes)."""
+
+    def __init__(self, suite: Suite, numerics: Numerics) -> None:
+        self.suite = suite
+        self.numerics = numerics
+        self.jobs: dict[str, Job] = {}
+        self.cells: list[Cell] = []
+        self.schedules: dict[tuple[str, int], dict[str, str]] = {}
+        self._tasks: dict[str, str] = {}
+        self._backbones: dict[str, str] = {}
+
+    def add(self, job: Job, *determined_by: object) -> Job:
+        key = digest([ENGINE, job.type, *determined_by])
+        return self.jobs.setdefault(key, replace(job, key=key))
+
+    def task_digest(self, task: Task) -> str:
+        """All that a task contributes to a number: its declaration and its data's fingerprint."""
+        if task.name not in self._tasks:
+            if task.kind not in kinds.names():
+                kinds.get(task.kind)  # raises with the neighbours
+            fields = {k: v for k, v in vars(task).items() if k not in ("source", "roles", "description", "licence")}
+            self._tasks[task.name] = digest([fields, task.source.fingerprint()])
+        return self._tasks[task.name]
+
+    def backbone_digest(self, name: str) -> str:
+        if name not in self._backbones:
+            self._backbones[name] = digest(identity(self.suite.backbones[name]))
+        return self._backbones[name]
+
+    def describe(self, task: Task) -> Job:
+        return self.add(Job("describe", "", f"read {task.name}", tasks=(task,)), self.task_digest(task))
+
+    def ground(self, arm: Arm) -> Job | None:
+        """The job that makes the arm from its backbone, or None where the arm is the backbone itself."""
+        if not arm.grounding:
+            return None
+        config = self.suite.grounding[arm.grounding]
+        job = Job(
+            "ground",
+            "",
+            f"ground {arm.grounding}",
+            backbone=self.suite.backbones[arm.backbone],
+            grounding=config,
+            numerics=self.numerics,
+        )
+        return self.add(job, asdict(self.numerics), self.backbone_digest(arm.backbone), asdict(config))
+
+    def train(self, arm_id: str, arm: Arm, condition: str, seed: int) -> Job | None:
+        """The intermediate stage of a condition, or None for ``none``: trained once, feeds all targets."""
+        members = self.suite.conditions[condition]
+        if not members:
+            return None
+        ground = self.ground(arm)
+        stage = self.suite.stage("intermediate", arm, members)
+        name = "intermediate:" + "+".join(task.name for task in members)
+        job = Job(
+            "train",
+            "",
+            f"train {condition}",
+            needs=(ground.key,) if ground else (),
+            tasks=members,
+            backbone=self.suite.backbones[arm.backbone],
+            base=(ground.type, ground.key) if ground else None,
+            stage=stage,
+            stage_name=name,
+            seed=seed,
+            numerics=self.numerics,
+        )
+        job = self.add(job, *self._lineage(arm, job), asdict(stage), name, seed)
+        self.schedules.setdefault((name, seed), {})[arm_id] = job.key
+        return job
+
+    def _lineage(self, arm: Arm, job: Job) -> tuple[object, ...]:
+        return (
+            asdict(self.numerics),
+            self.backbone_digest(arm.backbone),
+            job.base,
+            [self.task_digest(task) for task in job.tasks],
+        )
+
+    def targets(self, pair: Pair, arm_name: str, arm: Arm, condition: str) -> None:
+        """All runs of one arm under one condition: trained targets by training set, the others by encoder."""
+        trained = [t for t in self.suite.targets if t.train_languages]
+        zero_shot = [t for t in self.suite.targets if not t.train_languages and _has_tower(t, arm)]
+        for group in _by_train_set(trained):
+            for seed in self.suite.seeds:
+                job = self.evaluate(f"{pair.name}/{arm_name}", arm, condition, tuple(group), seed)
+                self.cells += [Cell(pair.name, arm_name, condition, t.name, seed, job.key) for t in group]
+        # Without an intermediate stage nothing is trained: one deterministic run, seed -1.
+        for seed in self.suite.seeds if self.suite.conditions[condition] else (-1,):
+            for task in zero_shot:
+                job = self.evaluate(f"{pair.name}/{arm_name}", arm, condition, (task,), seed)
+                self.cells.append(Cell(pair.name, arm_name, condition, task.name, seed, job.key))
+
+    def evaluate(self, arm_id: str, arm: Arm, condition: str, group: tuple[Task, ...], seed: int) -> Job:
+        ground = self.ground(arm)
+        before = self.train(arm_id, arm, condition, seed) if self.suite.conditions[condition] else None
+        base = before or ground
+        trains = bool(group[0].train_languages)
+        stage = self.suite.stage("target", arm, group[:1]) if trains else None
+        name = f"target:{group[0].train_set or group[0].name}" if trains else ""
+        tower = ground.key if ground and group[0].kind == "image-text" else ""
+        job = Job(
+            "evaluate",
+            "",
+            f"evaluate {'+'.join(t.name for t in group)}",
+            needs=tuple(dict.fromkeys(j.key for j in (base, ground if tower else None) if j)),
+            tasks=group,
+            backbone=self.suite.backbones[arm.backbone],
+            base=(base.type, base.key) if base else None,
+            tower=tower,
+            stage=stage,
+            stage_name=name,
+            seed=seed,
+            numerics=self.numerics,
+        )
+        job = self.add(job, *self._lineage(arm, job), tower, asdict(stage) if stage else None, name, seed if stage else -1)
+        if stage:
+            self.schedules.setdefault((name, seed), {})[arm_id] = job.key
+        return job
+
+
+def _has_tower(task: Task, arm: Arm) -> bool:
+    """Image-text retrieval exists for arms that were grounded on pictures."""
+    return task.kind != "image-text" or arm.grounding in ("vision", "scrambled")
+
+
+def _by_train_set(tasks: list[Task]) -> Iterator[list[Task]]:
+    """Targets that share a training set share its run (XQuAD and MLQA are both read after SQuAD 1.1)."""
+    groups: dict[str, list[Task]] = {}
+    for task in tasks:
+        groups.setdefault(task.train_set or task.name, []).append(task)
+    yield from groups.values()

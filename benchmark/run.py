@@ -1,0 +1,94 @@
+"""The main path: load the suite, make the plan, execute what is missing, merge the outcomes, write the report."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from ..errors import XtremexError
+from .collect import is_current, write_outcomes
+from .environment import numerics, workers
+from .executor import execute
+from .plan import Plan, make_plan
+from .progress import Estimates, RunProgress, duration
+from .store import DamagedArtifact, Store
+from .suite import Suite, load_suite
+
+__all__ = ["Options", "plan_suite", "run"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where and how to run; nothing here but device and precision changes a number."""
+
+    out: Path = Path("runs")
+    device: str = "auto"
+    precision: str = "auto"
+    workers: int = 0
+    """Worker processes; 0 chooses one per core or GPU."""
+
+    @property
+    def store(self) -> Store:
+        return Store(self.out / "store")
+
+    def folder(self, suite: Suite) -> Path:
+        """Where a suite's outcomes and report go."""
+        return self.out / suite.name
+
+
+def plan_suite(name: str, options: Options) -> Plan:
+    """Load a suite by name or path and lay out its jobs."""
+    return make_plan(load_suite(name), numerics(options.device, options.precision))
+
+
+def run(name: str, options: Options, console: Console) -> Path:
+    """Run a suite from wherever it stands and return the path of its report.
+
+    Finished jobs are never repeated; with nothing to do only the report's presence is checked. Raises ``XtremexError``
+    for everything a user can mend; what was finished before stays valid.
+    """
+    started = time.monotonic()
+    plan = plan_suite(name, options)
+    store, folder = options.store, options.folder(plan.suite)
+    crew = workers(plan.numerics.device, options.workers)
+    _make(plan, store, crew, console)
+    while not is_current(plan, folder):
+        try:
+            write_outcomes(plan, store, folder)
+        except DamagedArtifact as damage:
+            store.set_aside(damage.kind, damage.key)
+            console.print(f"{damage.message}; set aside, making it again", style="yellow", highlight=False)
+            _make(plan, store, crew, console)
+    report = write(folder)
+    console.print(f"done in {duration(time.monotonic() - started)}", highlight=False)
+    return report
+
+
+def write(folder: Path) -> Path:
+    """The report of an outcomes folder, made again only when it does not belong to the present outcomes."""
+    from ..analysis.report import is_current as report_is_current
+    from ..analysis.report import rebuild
+
+    return folder / "report.html" if report_is_current(folder) else rebuild(folder)
+
+
+def _make(plan: Plan, store: Store, crew: int, console: Console) -> None:
+    missing = plan.missing(store)
+    cached = len(plan.jobs) - len(missing)
+    note = f"{plan.suite.name}: {len(plan.jobs)} jobs, {cached} finished earlier, {len(missing)} to do"
+    console.print(f"{note} ({crew} workers, {plan.numerics.device}, {plan.numerics.precision})", highlight=False)
+    if not missing:
+        return
+    estimates = Estimates.from_store(store, plan.jobs)
+    try:
+        with RunProgress(missing, estimates, crew, console) as progress:
+            execute(plan, store, progress, crew)
+    except KeyboardInterrupt:
+        done = len(plan.jobs) - len(plan.missing(store))
+        raise XtremexError(
+            f"stopped by you: {done} of {len(plan.jobs)} jobs are finished and kept",
+            "run the same command again to go on from here",
+        ) from None

@@ -1,0 +1,1 @@
+"""Models: the catalogue of backbones and pairs, heads, and grounding (making a vision arm)."""

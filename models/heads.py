@@ -1,0 +1,86 @@
+"""Heads for the trained task kinds, drawn from torch's global generator (the engine seeds it) and always float32.
+
+With ``pair_encoding = "joint"`` attention has already crossed the two texts and heads read one vector per
+input; with ``"separate"`` nothing has crossed, and heads read how two vectors compare: ``[u, v, |u - v|, u *
+v]`` (InferSent, Conneau et al. 2017 sec. 3.1, in the order of Sentence-BERT with the product added).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..adapters.base import Encoded, EncoderInfo
+
+__all__ = ["SentenceHead", "SpanHead", "TokenHead", "compare", "input_size", "sentence_vectors"]
+
+UNIT_NORM_SCALE = 10.0
+"""Unit vectors of 512 dimensions have entries near 0.04: too small a signal for a fresh head's first hundred steps."""
+
+
+def sentence_vectors(encoded: Encoded, info: EncoderInfo) -> Tensor:
+    """The sentence vectors (B, H) that a head reads: the native ones, lengthened by 10 where they have unit norm."""
+    return encoded.pooled * UNIT_NORM_SCALE if info.pooled_unit_norm else encoded.pooled
+
+
+def compare(u: Tensor, v: Tensor) -> Tensor:
+    """``[u, v, |u - v|, u * v]`` over the last dimension; ``u`` and ``v`` broadcast: (..., H) -> (..., 4H)."""
+    u, v = torch.broadcast_tensors(u, v)
+    return torch.cat([u, v, (u - v).abs(), u * v], dim=-1)
+
+
+def input_size(info: EncoderInfo) -> int:
+    """Width of what heads read that see a pair of texts: H joint, 4H separate."""
+    return info.hidden_size if info.pair_encoding == "joint" else 4 * info.hidden_size
+
+
+class SentenceHead(nn.Module):
+    """Sentence (pair) vectors (N, F) -> scores (N, outputs): one tanh layer, as in RoBERTa's classification head.
+
+    Dropout is the encoder's own, so that an encoder trained without dropout is not given one by its head.
+    """
+
+    def __init__(self, info: EncoderInfo, outputs: int) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(info.dropout)
+        self.dense = nn.Linear(input_size(info), info.hidden_size)
+        self.out = nn.Linear(info.hidden_size, outputs)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        hidden = torch.tanh(self.dense(self.dropout(vectors.to(self.dense.weight.dtype))))
+        return self.out(self.dropout(hidden))
+
+
+class TokenHead(nn.Module):
+    """Token states (..., H) -> tag scores (..., outputs): one linear layer, as in BERT (Devlin et al. 2019 sec. 5.3)."""
+
+    def __init__(self, info: EncoderInfo, outputs: int) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(info.dropout)
+        self.out = nn.Linear(info.hidden_size, outputs)
+
+    def forward(self, states: Tensor) -> Tensor:
+        return self.out(self.dropout(states.to(self.out.weight.dtype)))
+
+
+class SpanHead(nn.Module):
+    """Token states (and, for ``separate``, a question vector) -> scores of starting and ending a span.
+
+    ``joint``: one linear layer over states (B, T, H), as in BERT (Devlin et al. 2019 sec. 4.2). ``separate``:
+    one tanh layer over ``[t, q, t * q, |t - q|]`` for every token state t and its question vector q (B, H).
+    Returns (B, T, 2).
+    """
+
+    def __init__(self, info: EncoderInfo) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(info.dropout)
+        separate = info.pair_encoding == "separate"
+        self.dense = nn.Linear(input_size(info), info.hidden_size) if separate else None
+        self.out = nn.Linear(info.hidden_size, 2)
+
+    def forward(self, states: Tensor, questions: Tensor | None = None) -> Tensor:
+        states = states.to(self.out.weight.dtype)
+        if self.dense is not None and questions is not None:
+            pairs = compare(states, questions.to(states.dtype).unsqueeze(1))
+            states = torch.tanh(self.dense(self.dropout(pairs)))
+        return self.out(self.dropout(states))

@@ -1,0 +1,182 @@
+"""Files of examples: JSON lines, Parquet and SQuAD JSON become records that know the line they came from."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import DataError, nearest
+
+__all__ = ["SUFFIXES", "Record", "file_digest", "read_records"]
+
+SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet", ".json", ".json.gz")
+"""What can be read; ``.json`` is the SQuAD v1.1 layout."""
+
+_QUESTION_ID = re.compile(r'"id"\s*:\s*("(?:[^"\\]|\\.)*")')
+
+
+class Record(NamedTuple):
+    """One line (JSONL), row (Parquet) or question (SQuAD): its place, as ``file:line``, and its fields."""
+
+    where: str
+    fields: dict[str, Any]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of the file's bytes, as hex; remembered within the process by path, modification time and size."""
+    try:
+        status = path.stat()
+        return _digest(path, status.st_mtime_ns, status.st_size)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+@lru_cache(maxsize=4096)
+def _digest(path: Path, modified: int, size: int) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """The records of one file, in order.
+
+    Text is handed on exactly as it is written (carriage returns and zero-width characters included): offsets and
+    published scores depend on it. Lines end at ``\\n`` only. Raises ``DataError`` naming ``file:line`` for a file
+    that is missing, unreadable, truncated, empty, not UTF-8, or not what its name says.
+    """
+    suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if path.name.endswith(s)), None)
+    if suffix is None:
+        raise DataError(f"{path}: unknown data format", f"name the file with one of {', '.join(SUFFIXES)}")
+    read = {".jsonl": _json_lines, ".parquet": _parquet, ".json": _squad}[suffix.removesuffix(".gz")]
+    empty = True
+    try:
+        for record in read(path):
+            empty = False
+            yield record
+    except (EOFError, zlib.error) as error:
+        raise DataError(
+            f"{path}: the gzip stream is truncated or damaged ({error})", "copy the file again"
+        ) from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if empty:
+        raise DataError(f"{path}:1: the file holds no example", "remove the language or the split, or fill the file")
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    if isinstance(error, FileNotFoundError):
+        folder = path.parent
+        if folder.is_dir():
+            hint = nearest(path.name, (child.name for child in folder.iterdir()))
+        else:
+            hint = f"the folder {folder} does not exist: check `root` and `files` of the task"
+        return DataError(f"{path}: no such file", hint)
+    if isinstance(error, gzip.BadGzipFile):
+        return DataError(f"{path}: not a gzip file ({error})", "drop `.gz` from its name, or compress it")
+    reason = error.strerror or str(error)
+    return DataError(f"{path}: cannot be read ({reason})", "check that it is a file and that you may read it")
+
+
+def _decode(raw: bytes, where: str) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{where}: not UTF-8 (byte 0x{raw[error.start]:02x} at position {error.start + 1} of the line)",
+            "convert the file, e.g. iconv -f latin1 -t utf-8 OLD > NEW",
+        ) from error
+
+
+def _json_lines(path: Path) -> Iterator[Record]:
+    stream = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+    with stream:
+        for number, raw in enumerate(stream, 1):
+            where = f"{path}:{number}"
+            line = _decode(raw, where)
+            if number == 1:
+                line = line.removeprefix("\ufeff")
+            if not line.strip():
+                continue
+            try:
+                fields = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(
+                    f"{where}: not valid JSON ({error.msg} at column {error.colno})", "each line is one JSON object"
+                ) from error
+            if not isinstance(fields, dict):
+                raise DataError(
+                    f"{where}: a JSON {type(fields).__name__} where an object is needed",
+                    'each line is one JSON object: {"text": ..., "label": ...}',
+                )
+            yield Record(where, fields)
+
+
+def _parquet(path: Path) -> Iterator[Record]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with path.open("rb") as stream:
+            rows = pyarrow.parquet.read_table(stream).to_pylist()
+    except pyarrow.ArrowInvalid as error:
+        raise DataError(f"{path}: not a Parquet file ({error})", "write it again, or correct its name") from error
+    for number, fields in enumerate(rows, 1):
+        yield Record(f"{path}:{number}", fields)
+
+
+def _squad(path: Path) -> Iterator[Record]:
+    """Questions of a SQuAD v1.1 file as records ``id, title, context, question, answers, paragraph``."""
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
+        raw = stream.read()
+    text = "".join(
+        _decode(line, f"{path}:{number}") for number, line in enumerate(raw.splitlines(keepends=True), 1)
+    )
+    try:
+        data = json.loads(text.removeprefix("\ufeff"))
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}:{error.lineno}: not valid JSON ({error.msg} at column {error.colno})",
+            "a `.json` file is read as SQuAD v1.1; name it .jsonl if it holds one object per line",
+        ) from error
+    lines = _question_lines(text)
+    place = "data"
+    try:
+        paragraph = 0
+        for a, article in enumerate(data["data"]):
+            for p, block in enumerate(article["paragraphs"]):
+                for q, question in enumerate(block["qas"]):
+                    place = f"data[{a}].paragraphs[{p}].qas[{q}]"
+                    line = lines.get(str(question["id"]))
+                    fields = {
+                        "id": question["id"],
+                        "title": article.get("title", ""),
+                        "context": block["context"],
+                        "question": question["question"],
+                        "answers": question["answers"],
+                        "paragraph": paragraph,
+                    }
+                    yield Record(f"{path}:{line}" if line else f"{path}: {place}", fields)
+                paragraph += 1
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: not the SQuAD v1.1 layout (after {place}: {error})",
+            "needed: data[].paragraphs[].{context, qas[].{id, question, answers[].{text, answer_start}}}",
+        ) from error
+
+
+def _question_lines(text: str) -> dict[str, int]:
+    """Question id -> line: the JSON decoder keeps no positions, and an error must name a line."""
+    lines: dict[str, int] = {}
+    line, end = 1, 0
+    for match in _QUESTION_ID.finditer(text):
+        line += text.count("\n", end, match.start())
+        end = match.start()
+        lines.setdefault(str(json.loads(match.group(1), strict=False)), line)
+    return lines
