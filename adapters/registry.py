@@ -43,15 +43,15 @@ class Registry:
         return sorted(self._table)
 
     def origin(self, name: str) -> str:
-        """Where ``name`` comes from: ``"module:object"``, and the distribution if a third party's."""
+        """Where ``name`` comes from: ``"module:object"``, with distribution and version if a third party's."""
         point = self._entry(name)
-        return f"{point.value} ({point.dist.name})" if point.dist else point.value
+        return f"{point.value} ({point.dist.name} {point.dist.version})" if point.dist else point.value
 
     def get(self, name: str) -> Any:
         """Import and return the object behind ``name``; raises ``UnknownName`` with its neighbours."""
         point = self._entry(name)
         module, _, attribute = point.value.partition(":")
-        package = __package__.rpartition(".")[0]
+        package = __name__.rsplit(".", 2)[0]
         loaded = import_module(module, package) if module.startswith(".") else import_module(module)
         return getattr(loaded, attribute) if attribute else loaded
 

@@ -1,8 +1,9 @@
 """From outcomes to effects: ``analyse(folder)`` builds every number of a report (`analysis/results.py`).
 
-Families of tests, per pair and contrast: the grand effect (Holm over pairs for primary contrasts; each placebo is a
-family of one), the effects per condition (Holm), per target (Holm), and the condition x target map
-(Benjamini-Hochberg). Gains, languages and retention are descriptive or exploratory and belong to no family.
+Families of tests, per pair and contrast: the grand effect (Holm over pairs for primary contrasts; each
+placebo is a family of one), the effects per condition (Holm), per target (Holm), and the condition x target
+map (Benjamini-Hochberg). Gains, languages and retention are descriptive or exploratory and belong to no
+family.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +90,7 @@ class _Study:
     def alpha(self) -> float:
         return float(self.record.suite["analysis"]["alpha"])
 
-    @property
+    @cached_property
     def fewest(self) -> int:
         """Fewest runs of a trained cell."""
         trained = (c for grid in self.record.cells.values() for c in grid.values() if not c.deterministic)
@@ -241,7 +243,17 @@ class _Study:
                 mean, seeds = float(cell.scores.mean()), len(cell.seeds)
                 found.append(
                     Retention(
-                        pair, arm, condition, target["task"], target["metric"], mean, change, low, high, seeds, chance
+                        pair,
+                        arm,
+                        condition,
+                        target["task"],
+                        target["metric"],
+                        mean,
+                        change,
+                        low,
+                        high,
+                        seeds,
+                        chance,
                     )
                 )
         return found
@@ -257,7 +269,7 @@ def _terms(
     signs: Mapping[str, float],
     language: str | None = None,
 ) -> list[Term]:
-    """The mean over the chosen (condition, target) cells of ``sum_arm sign * (score(condition) - score(none))``.
+    """The mean of ``sum_arm sign * (score(condition) - score(none))`` over the chosen (condition, target).
 
     Runs of `none` that several conditions share get one coefficient, so that their variance counts once.
     """
@@ -283,7 +295,8 @@ def _correct(family: list[Estimate]) -> list[Estimate]:
     adjust = benjamini_hochberg if family and family[0].correction == "bh" else holm
     adjusted = iter(adjust(tested).tolist())
     return [
-        replace(e, family_size=len(tested), p_adjusted=None if e.p is None else next(adjusted)) for e in family
+        replace(e, family_size=len(tested), p_adjusted=None if e.p is None else next(adjusted))
+        for e in family
     ]
 
 
@@ -320,7 +333,7 @@ def _score(pair: str, arm: str, condition: str, target: Mapping[str, Any], cell:
         mean=float(per_seed.mean()),
         sd=float(per_seed.std(ddof=1)) if len(per_seed) > 1 else None,
         seeds=len(cell.seeds),
-        source=float(by_language[names.index(source)]) if source in names else float("nan"),
+        source=float(by_language[names.index(source)]) if source in names else None,
         transfer=float(by_language[others].mean()) if others else None,
         baseline=_baseline(target, names),
         deterministic=cell.deterministic,

@@ -1,4 +1,7 @@
-"""What an estimate may claim: equivalence by two one-sided tests, the four verdicts, the minimum detectable effect."""
+"""What an estimate may claim.
+
+Equivalence by two one-sided tests, the four verdicts, the minimum detectable effect.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ def equivalence_p(value: float, se: float, df: float, margin: float) -> float | 
     Below alpha exactly when the 1 - 2 alpha interval lies inside the margin. None where ``se`` is 0.
     """
     if margin <= 0:
-        raise AnalysisError(f"the margin of equivalence must be positive, not {margin}", "set analysis.margin_* in points")
+        raise AnalysisError(
+            f"the margin of equivalence must be positive, not {margin}", "set analysis.margin_* in points"
+        )
     if se <= 0:
         return None
     return float(max(stdtr(df, -(value + margin) / se), stdtr(df, (value - margin) / se)))
@@ -34,7 +39,10 @@ def verdict(p: float | None, p_equivalence: float | None, alpha: float = 0.05) -
 
 
 def power(effect: float, se: float, df: float, alpha: float = 0.05) -> float:
-    """Power of the two-sided t test at a true ``effect``, by the noncentral t; 1 where scipy's routine overflows."""
+    """Power of the two-sided t test at a true ``effect``, by the noncentral t.
+
+    1 where scipy's routine overflows.
+    """
     critical = float(stdtrit(df, 1.0 - alpha / 2.0))
     shift = abs(effect) / se
     above, below = 1.0 - float(nctdtr(df, shift, critical)), float(nctdtr(df, shift, -critical))
@@ -44,10 +52,12 @@ def power(effect: float, se: float, df: float, alpha: float = 0.05) -> float:
 
 
 def minimum_detectable_effect(se: float, df: float, alpha: float = 0.05, target: float = 0.8) -> float:
-    """The effect that a two-sided t test with this ``se`` and ``df`` finds with power ``target``; 0 where ``se`` is 0.
+    """The effect that a two-sided t test with this ``se`` and ``df`` finds with power ``target``.
 
-    Ignores rejections in the wrong direction (below 1e-4 at power .8). Where scipy's noncentral t has no answer, the
-    central approximation (t_{1 - alpha/2} + t_target) * se is returned.
+    0 where ``se`` is 0.
+
+    Ignores rejections in the wrong direction (below 1e-4 at power .8). Where scipy's noncentral t has no
+    answer, the central approximation (t_{1 - alpha/2} + t_target) * se is returned.
     """
     if se <= 0:
         return 0.0

@@ -1,15 +1,16 @@
 """MWV-t: a multi-way moment variance with a Welch-Satterthwaite t reference, for any contrast of cells.
 
 A *cell* is (arm, condition) on one target: S runs scored on the same examples in L languages. The unit of
-replication is the run, not the language and not the example; examples are shared by all runs, so their variance is
-taken from the contrast of per-example contributions. Closed form, float64, no random numbers.
+replication is the run, not the language and not the example; examples are shared by all runs, so their
+variance is taken from the contrast of per-example contributions. Closed form, float64, no random numbers.
 
-Every metric is a ratio of sums, so that the contribution of example e to the score R of its run and language is
-``phi = R + (num - R * den) / mean(den)``, whose mean is R: the outcome itself for an average, the influence value for
-F1-type metrics.
+Every metric is a ratio of sums, so that the contribution of example e to the score R of its run and language
+is ``phi = R + (num - R * den) / mean(den)``, whose mean is R: the outcome itself for an average, the
+influence value for F1-type metrics.
 
-Tiers say which population an interval is about: ``T0`` new examples for these checkpoints, ``T1`` new seeds on this
-very test set, ``T2`` new seeds and new examples (the default); languages and tasks are fixed in all three.
+Tiers say which population an interval is about: ``T0`` new examples for these checkpoints, ``T1`` new seeds
+on this very test set, ``T2`` new seeds and new examples (the default); languages and tasks are fixed in all
+three.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
@@ -46,7 +47,9 @@ class Examples:
     """Whether an id means the same item (and a cluster the same paragraph) in every language."""
 
     @classmethod
-    def regular(cls, languages: Sequence[str], n: int, *, parallel: bool = False, cluster_size: int = 1) -> Self:
+    def regular(
+        cls, languages: Sequence[str], n: int, *, parallel: bool = False, cluster_size: int = 1
+    ) -> Self:
         """``n`` examples in every language, in clusters of ``cluster_size`` neighbours."""
         example = np.tile(np.arange(n, dtype=np.int32), len(languages))
         offsets = np.arange(len(languages) + 1, dtype=np.int64) * n
@@ -63,7 +66,10 @@ class Examples:
 
     @cached_property
     def _groups(self) -> tuple[np.ndarray, np.ndarray]:
-        """Independent sampling units: (N,) group of each position, (G,) language of each group (0 if parallel)."""
+        """Independent sampling units.
+
+        (N,) group of each position, (G,) language of each group (0 if parallel).
+        """
         unit = self.cluster.astype(np.int64)
         if self.parallel:
             found, group = np.unique(unit, return_inverse=True)
@@ -96,11 +102,11 @@ class Examples:
         return np.add.reduceat(values, self.offsets[:-1], axis=-1) / self.sizes
 
     def variance(self, d: np.ndarray, weights: np.ndarray) -> tuple[float, int]:
-        """Sampling variance of ``sum_l weights[l] * mean_e d[l, e]`` over new examples, and its degrees of freedom.
+        """Variance over new examples of ``sum_l weights[l] * mean_e d[l, e]``, and its degrees of freedom.
 
-        ``d`` is (N,), ``weights`` (L,). Units are clusters; with a parallel test set a unit spans the languages.
-        Equals Var(d) / n summed over languages for nested sets, Var(D) / n for parallel ones, and the
-        cluster-robust form with G / (G - 1) for clusters (statistics reference, section 2.2).
+        ``d`` is (N,), ``weights`` (L,). Units are clusters; with a parallel test set a unit spans the
+        languages. Equals Var(d) / n summed over languages for nested sets, Var(D) / n for parallel ones, and
+        the cluster-robust form with G / (G - 1) for clusters (statistics reference, section 2.2).
         """
         share = weights / self.sizes
         deviation = (d - np.repeat(self.language_means(d), self.sizes)) * np.repeat(share, self.sizes)
@@ -113,9 +119,11 @@ class Examples:
             groups = np.bincount(block)
             squares = np.bincount(block, weights=sums * sums)
         if np.any(groups < 2):
-            short = "the test set" if self.parallel else f"language `{self.languages[int(np.argmin(groups))]}`"
+            short = (
+                "the test set" if self.parallel else f"language `{self.languages[int(np.argmin(groups))]}`"
+            )
             raise AnalysisError(
-                f"{short} holds a single {'cluster' if self.clustered else 'example'}: no variance over examples",
+                f"{short} holds one {'cluster' if self.clustered else 'example'}: no variance over examples",
                 "score at least two examples (of two clusters) in every language",
             )
         return float(np.sum(squares * groups / (groups - 1))), int(np.sum(groups - 1))
@@ -143,7 +151,7 @@ class Cell:
     def from_counts(
         cls, examples: Examples, num: np.ndarray, den: np.ndarray, seeds: Sequence[int] | None = None
     ) -> Self:
-        """Reduce per-run numerators and denominators, both (S, N) in test-set order; ``seeds`` default to 0..S-1.
+        """Reduce per-run numerators and denominators, (S, N) in test-set order; ``seeds`` default to 0..S-1.
 
         Raises ``AnalysisError`` for arrays of another shape or a negative seed beside others.
         """
@@ -151,7 +159,8 @@ class Cell:
         seeds = tuple(range(len(num))) if seeds is None else tuple(seeds)
         if num.shape != den.shape or num.shape != (len(seeds), len(examples.example)):
             raise AnalysisError(
-                f"num {num.shape} and den {den.shape} do not match {len(seeds)} seeds x {len(examples.example)} examples",
+                f"num {num.shape} and den {den.shape} do not match {len(seeds)} seeds x "
+                f"{len(examples.example)} examples",
                 "pass (seeds, examples) arrays in the order of the test set",
             )
         if DETERMINISTIC in seeds and len(seeds) > 1:
@@ -186,12 +195,12 @@ class Cell:
 class Term:
     """One target's part of an estimate: cells by key, their coefficients, and the weights of the languages.
 
-    The same key in several terms means the same training lineage: its seeds are aggregated over targets before their
-    variance is taken, because one intermediate checkpoint feeds them all.
+    The same key in several terms means the same training lineage: its seeds are aggregated over targets
+    before their variance is taken, because one intermediate checkpoint feeds them all.
     """
 
-    cells: Mapping[Hashable, Cell]
-    coefficients: Mapping[Hashable, float]
+    cells: Mapping[Any, Cell]
+    coefficients: Mapping[Any, float]
     weights: np.ndarray | None = None
     """(L,) language weights; None for equal ones."""
 
@@ -221,13 +230,14 @@ class Fit:
 def estimate(terms: Sequence[Term], *, tier: Tier = "T2", alpha: float = 0.05) -> Fit:
     """``sum over terms and cells of coefficient x mean score`` with its MWV-t interval (section 2.2 and 2.5).
 
-    V_run: per key, scores weighted by coefficient are summed over terms seed by seed, then their variance over seeds
-    is divided by S. V_examples: per term, the sampling variance of the contrast of contributions, less the run-specific
-    part that V_run already holds; terms have different test examples, so their variances add. Welch-Satterthwaite
-    degrees of freedom over all parts; a deterministic cell adds no run variance and no degrees of freedom.
+    V_run: per key, scores weighted by coefficient are summed over terms seed by seed, then their variance
+    over seeds is divided by S. V_examples: per term, the sampling variance of the contrast of contributions,
+    less the run-specific part that V_run already holds; terms have different test examples, so their
+    variances add. Welch-Satterthwaite degrees of freedom over all parts; a deterministic cell adds no run
+    variance and no degrees of freedom.
 
-    Raises ``AnalysisError`` for a trained cell with one run (only ``T0`` exists there), for seeds that differ between
-    the terms of one key, and for an empty list of terms.
+    Raises ``AnalysisError`` for a trained cell with one run (only ``T0`` exists there), for seeds that differ
+    between the terms of one key, and for an empty list of terms.
     """
     if not terms:
         raise AnalysisError("an estimate needs at least one target", "check that the outcomes hold the cells")
@@ -242,7 +252,7 @@ def estimate(terms: Sequence[Term], *, tier: Tier = "T2", alpha: float = 0.05) -
     single = [key for key, (s, _) in by_key.items() if len(s) == 1]
     if single and tier != "T0":
         raise AnalysisError(
-            f"tier {tier} needs two or more runs in every trained cell; one run in: {', '.join(map(str, single))}",
+            f"tier {tier} needs two or more runs in every trained cell; one in: {', '.join(map(str, single))}",
             'train more seeds, or ask for tier="T0" (these checkpoints, new examples)',
         )
     if tier == "T0":
@@ -251,7 +261,7 @@ def estimate(terms: Sequence[Term], *, tier: Tier = "T2", alpha: float = 0.05) -
         parts = []
     v_run, v_examples = sum(v for v, _ in runs), sum(v for v, _ in parts)
     total = v_run + v_examples
-    # dividing each part's square by its own df also defines the 0/0 of df_run where nothing varies between runs
+    # dividing each part's square by its own df also defines the 0/0 of df_run where no run varies
     spread = sum(v * v / df for v, df in runs) + sum(v * v / df for v, df in parts)
     df = total * total / spread if spread > 0 else float(sum(df for _, df in [*runs, *parts]))
     se = float(np.sqrt(total))
@@ -272,7 +282,9 @@ def _examples_part(
         raise AnalysisError("all coefficients of a term are 0", "drop the term")
     examples = term.cells[next(iter(used))].examples
     count = len(examples.languages)
-    weights = np.full(count, 1.0 / count) if term.weights is None else np.asarray(term.weights, dtype=np.float64)
+    weights = (
+        np.full(count, 1.0 / count) if term.weights is None else np.asarray(term.weights, dtype=np.float64)
+    )
     d = np.zeros(len(examples.example))
     within = np.zeros(count)
     value = 0.0
@@ -280,7 +292,8 @@ def _examples_part(
         cell = term.cells[key]
         if cell.examples is not examples and not cell.examples.same_as(examples):
             raise AnalysisError(
-                "cells of one target were scored on different examples", "evaluate every run on the same test set"
+                "cells of one target were scored on different examples",
+                "evaluate every run on the same test set",
             )
         d += c * cell.contributions
         per_seed = c * (cell.scores @ weights)
@@ -308,11 +321,14 @@ def _examples_part(
 def contrast(
     cells: Sequence[Cell], coefficients: Sequence[float], *, tier: Tier = "T2", alpha: float = 0.05
 ) -> Fit:
-    """``sum_k coefficients[k] * score(cells[k])`` for cells of one target, trained independently of each other."""
+    """``sum_k coefficients[k] * score(cells[k])`` for independently trained cells of one target."""
     keyed = dict(enumerate(cells))
     return estimate([Term(keyed, dict(enumerate(coefficients)))], tier=tier, alpha=alpha)
 
 
 def did(v1: Cell, v0: Cell, t1: Cell, t0: Cell, *, tier: Tier = "T2", alpha: float = 0.05) -> Fit:
-    """The difference in differences (v1 - v0) - (t1 - t0): plus arm with and without, minus arm with and without."""
+    """The difference in differences (v1 - v0) - (t1 - t0).
+
+    Plus arm with and without, minus arm with and without.
+    """
     return contrast([v1, v0, t1, t0], [1.0, -1.0, -1.0, 1.0], tier=tier, alpha=alpha)

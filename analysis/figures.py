@@ -1,4 +1,4 @@
-"""Plots as PDF and SVG files for papers, by matplotlib: fonts embedded as TrueType, the same bytes at every build."""
+"""Plots as PDF and SVG files for papers, by matplotlib: TrueType fonts, the same bytes at every build."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from .plots import Bars, Figure, Heat, Intervals, Plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.typing import RcKeyType
 
 __all__ = ["write_figures"]
 
@@ -28,7 +29,7 @@ _STYLES: dict[str, tuple[str, str]] = {
 _PARTS = ("#3f6f9f", "#d9b36c", "#7aa37a", "#b58fb5")
 _PLUS, _MINUS = "#0072B2", "#D55E00"
 
-_SETTINGS: dict[str, Any] = {
+_SETTINGS: dict[RcKeyType, Any] = {
     "pdf.fonttype": 42,
     "svg.fonttype": "path",
     # ids of clip paths and markers come from this salt instead of a random number
@@ -73,7 +74,11 @@ def _heat(axes: Axes, plot: Heat) -> None:
             told = cell.verdict.startswith("different")
             if told:
                 dashes = "solid" if cell.verdict == "different" else (0, (3, 2))
-                axes.add_patch(Rectangle(place, 0.96, 0.92, fill=False, edgecolor="black", linewidth=1.0, linestyle=dashes))
+                axes.add_patch(
+                    Rectangle(
+                        place, 0.96, 0.92, fill=False, edgecolor="black", linewidth=1.0, linestyle=dashes
+                    )
+                )
             mark = "≈ " if cell.verdict == "equivalent" else ""
             axes.text(x, y, mark + cell.text, ha="center", va="center", weight="bold" if told else "normal")
     axes.set_xlim(-0.6, len(plot.columns) - 0.4 + gap * plot.mean_column)
@@ -81,14 +86,17 @@ def _heat(axes: Axes, plot: Heat) -> None:
     shift = [gap if plot.mean_column and j == len(plot.columns) - 1 else 0 for j in range(len(plot.columns))]
     axes.set_xticks(
         [j + shift[j] for j in range(len(plot.columns))],
-        [name.replace("-", "-\n", 1) if len(name) > 11 else name.replace(" ", "\n", 1) for name in plot.columns],
+        [
+            name.replace("-", "-\n", 1) if len(name) > 11 else name.replace(" ", "\n", 1)
+            for name in plot.columns
+        ],
     )
     drop = [gap if plot.mean_row and i == len(plot.rows) - 1 else 0 for i in range(len(plot.rows))]
     axes.set_yticks([i + drop[i] for i in range(len(plot.rows))], list(plot.rows))
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    scale = f"blue: {plot.plus} gains more; orange: {plot.minus} gains more; full colour at ±{plot.limit:.1f} points"
+    scale = f"blue: {plot.plus} gains more; orange: {plot.minus} gains more; full colour at ±{plot.limit:.1f}"
     axes.set_xlabel(scale, fontsize=6.5)
     axes.set_title(plot.heading, loc="left", fontsize=8, weight="bold", pad=10)
 
@@ -114,7 +122,15 @@ def _intervals(axes: Axes, plot: Intervals) -> None:
             if w.finite(mark.low, mark.high) and mark.low is not None and mark.high is not None:
                 axes.plot([mark.low, mark.high], [at, at], color=colour, linewidth=0.9, solid_capstyle="butt")
             face = "white" if mark.hollow else colour
-            axes.plot([mark.value], [at], shape, color=colour, markersize=3.6, markerfacecolor=face, markeredgewidth=0.9)
+            axes.plot(
+                [mark.value],
+                [at],
+                shape,
+                color=colour,
+                markersize=3.6,
+                markerfacecolor=face,
+                markeredgewidth=0.9,
+            )
         places.append(y)
         names.append(line.label)
         y += 1 + (tall - 1) / 2
@@ -145,7 +161,15 @@ def _bars(axes: Axes, plot: Bars) -> None:
             axes.barh(i, share, left=left, color=_PARTS[k % len(_PARTS)], height=0.7)
             if share >= 0.12:
                 colour = "white" if k % len(_PARTS) == 0 else "black"
-                axes.text(left + share / 2, i, f"{100 * share:.0f} %", ha="center", va="center", fontsize=6.5, color=colour)
+                axes.text(
+                    left + share / 2,
+                    i,
+                    f"{100 * share:.0f} %",
+                    ha="center",
+                    va="center",
+                    fontsize=6.5,
+                    color=colour,
+                )
             left += share
     axes.set_ylim(len(plot.rows) - 0.4, -0.6)
     axes.set_xlim(0, 1)
@@ -173,8 +197,8 @@ def _legend(axes: Axes, entries: Sequence[tuple[str, str, str]]) -> None:
 def write_figures(wanted: Sequence[Figure], folder: Path) -> list[Path]:
     """Write every figure as ``<file>.pdf`` and ``<file>.svg`` into ``folder`` and return the paths.
 
-    The Agg backend's canvases are used directly: no global state of matplotlib is read or changed, so a caller's own
-    style and open figures stay as they are.
+    Canvases are made directly and the settings hold inside a context: neither pyplot nor any global state of
+    matplotlib is touched, so a caller's own style and open figures stay as they are.
     """
     import matplotlib
     from matplotlib.figure import Figure as Canvas
@@ -186,9 +210,12 @@ def write_figures(wanted: Sequence[Figure], folder: Path) -> list[Path]:
         for item in wanted:
             sizes = [_size(plot) for plot in item.plots]
             canvas = Canvas(
-                figsize=(max(width for width, _ in sizes), sum(height for _, height in sizes)), layout="constrained"
+                figsize=(max(width for width, _ in sizes), sum(height for _, height in sizes)),
+                layout="constrained",
             )
-            grid = canvas.subplots(len(sizes), 1, squeeze=False, height_ratios=[height for _, height in sizes])
+            grid = canvas.subplots(
+                len(sizes), 1, squeeze=False, height_ratios=[height for _, height in sizes]
+            )
             for axes, plot in zip(grid[:, 0], item.plots, strict=True):
                 if isinstance(plot, Heat):
                     _heat(axes, plot)

@@ -1,4 +1,4 @@
-r"""Tables as LaTeX: a booktabs ``tabular`` and its note, ready for ``\input`` inside a ``table`` of any paper."""
+r"""Tables as LaTeX: a booktabs ``tabular`` and its note, ready for ``\input`` inside a ``table``."""
 
 from __future__ import annotations
 
@@ -36,6 +36,9 @@ _SPECIAL = {
     "–": "--",
     "—": "---",
     '"': "''",
+    # after the end of a row, LaTeX would read these as options
+    "[": "{[}",
+    "*": "{*}",
     "’": "'",
     "‘": "`",
     "“": "``",
@@ -78,7 +81,7 @@ def _letter(character: str) -> str:
     if base.isascii() and base.isalpha() and len(marks) == 1 and marks[0] in _ACCENTS:
         return rf"\{_ACCENTS[marks[0]]}{{{base}}}"
     # plain pdflatex has no glyph for it: say which character stood there instead of stopping the paper
-    return f"[U+{ord(character):04X}]"
+    return f"{{[}}U+{ord(character):04X}]"
 
 
 def escape(words: str) -> str:
@@ -97,22 +100,27 @@ def _cell(cell: Text) -> str:
     return rf"\textbf{{{body}}}" if cell.strong else body
 
 
-def _small(cell: Text) -> str:
-    return rf"{{\scriptsize {escape(cell.sub)}}}" if cell.sub else ""
+def _small(cell: Text, size: str) -> str:
+    return rf"{{{size} {escape(cell.sub)}}}" if cell.sub else ""
 
 
-def latex_table(table: Table, signature: str) -> str:
-    r"""The table as a fragment: group, ``tabular``, note with signature. Needs ``\usepackage{booktabs}`` only.
+def latex_table(table: Table, signature: str, file: str) -> str:
+    r"""The table as a fragment: group, ``tabular``, note with signature. Needs ``\usepackage{booktabs}``.
 
-    Where cells have a companion in brackets (an interval), it goes on a line of its own below the row, so that nine
-    targets still fit the width of a page; one in parentheses (a standard deviation) stays beside the value.
+    Where cells have a companion in brackets (an interval), it goes on a line of its own below the row, so
+    that nine targets still fit the width of a page; one in parentheses (an SD) stays beside the value.
+    ``file`` is the stem that the paper will name in ``\input``.
     """
     spec = "".join("r" if column.numeric else "l" for column in table.columns)
+    # nine targets and their mean are wider than a page at the usual size
+    body, small, gap = (
+        (r"\scriptsize", r"\tiny", "3pt") if len(spec) > 8 else (r"\footnotesize", r"\scriptsize", "4pt")
+    )
     matrix = any(cell.sub.startswith("[") for b in table.blocks for r in b.rows for cell in r.cells)
     lines = [
         f"% {escape(table.caption)}",
-        rf"% In the preamble: \usepackage{{booktabs}}. In a table or table*: \input{{tables/{table.name}}}",
-        r"{\footnotesize\setlength{\tabcolsep}{4pt}%",
+        rf"% In the preamble: \usepackage{{booktabs}}. In a table or table*: \input{{tables/{file}}}",
+        rf"{{{body}\setlength{{\tabcolsep}}{{{gap}}}%",
         rf"\begin{{tabular}}{{@{{}}{spec}@{{}}}}",
         r"\toprule",
         " & ".join(escape(column.title) for column in table.columns) + r" \\",
@@ -122,15 +130,19 @@ def latex_table(table: Table, signature: str) -> str:
             continue
         lines.append(r"\midrule")
         if block.title:
-            lines.append(rf"\multicolumn{{{len(table.columns)}}}{{@{{}}l}}{{\textit{{{escape(block.title)}}}}} \\")
+            lines.append(
+                rf"\multicolumn{{{len(table.columns)}}}{{@{{}}l}}{{\textit{{{escape(block.title)}}}}} \\"
+            )
         for r in block.rows:
             if r.rule:
                 lines.append(r"\addlinespace")
             if matrix:
                 lines.append(" & ".join(map(_cell, r.cells)) + r" \\[-0.4ex]")
-                lines.append(" & ".join(map(_small, r.cells)) + r" \\")
+                lines.append(" & ".join(_small(c, small) for c in r.cells) + r" \\")
             else:
-                lines.append(" & ".join(" ".join(filter(None, (_cell(c), _small(c)))) for c in r.cells) + r" \\")
+                lines.append(
+                    " & ".join(" ".join(filter(None, (_cell(c), _small(c, small)))) for c in r.cells) + r" \\"
+                )
     lines += [
         r"\bottomrule",
         r"\end{tabular}\par}",

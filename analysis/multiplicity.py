@@ -14,12 +14,14 @@ __all__ = ["benjamini_hochberg", "holm"]
 def _checked(p: Sequence[float] | np.ndarray) -> np.ndarray:
     values = np.asarray(p, dtype=np.float64)
     if values.ndim != 1 or not np.all((values >= 0) & (values <= 1)):
-        raise AnalysisError(f"p-values must be a flat list within [0, 1], not {values!r}", "leave out undefined ones")
+        raise AnalysisError(
+            f"p-values must be a flat list within [0, 1], not {values!r}", "leave out undefined ones"
+        )
     return values
 
 
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Step-down adjusted p-values (Holm 1979), (m,) float64 in the order given; controls the familywise error."""
+    """Step-down adjusted p-values (Holm 1979), (m,) in the order given; controls the familywise error."""
     values = _checked(p)
     order = np.argsort(values, kind="stable")
     factors = np.arange(len(values), 0, -1)
@@ -29,7 +31,7 @@ def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def benjamini_hochberg(p: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Step-up adjusted p-values (Benjamini & Hochberg 1995), (m,) float64 in the order given; controls the FDR."""
+    """Step-up adjusted p-values (Benjamini & Hochberg 1995), (m,) in the order given; controls the FDR."""
     values = _checked(p)
     order = np.argsort(values, kind="stable")[::-1]
     factors = len(values) / np.arange(len(values), 0, -1)

@@ -1,13 +1,13 @@
 """The order and the names that every table and figure shares.
 
-A :class:`~.results.Results` is a flat record; a reader needs rows and columns that appear in one order everywhere. The
-order is that of `suite.json`; what only the numbers name (a hand-made result, an older file) follows, sorted.
+A :class:`~.results.Results` is a flat record; a reader needs rows and columns in one order everywhere: that of
+`suite.json`. What only the numbers name (a hand-made result, an older file) follows, sorted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .results import Estimate, Gain, Results, Retention, Score
@@ -41,7 +41,20 @@ def _common_prefix(names: Sequence[str]) -> str:
     """``mini-`` for ``mini-topic`` and ``mini-spans``: the part before the first hyphen, if all share it."""
     head, hyphen, _ = names[0].partition("-") if names else ("", "", "")
     prefix = head + hyphen
-    return prefix if len(names) > 1 and hyphen and all(n.startswith(prefix) and n != prefix for n in names) else ""
+    return (
+        prefix
+        if len(names) > 1 and hyphen and all(n.startswith(prefix) and n != prefix for n in names)
+        else ""
+    )
+
+
+def _suffixes(pairs: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for position, pair in enumerate(pairs):
+        safe = "".join(ch if ch.isascii() and (ch.isalnum() or ch in "._-") else "_" for ch in pair)
+        suffix = f"-{safe}" if position else ""
+        found[pair] = f"{suffix}-{position}" if suffix in found.values() else suffix
+    return found
 
 
 @dataclass(frozen=True)
@@ -54,6 +67,8 @@ class Outline:
     """Intermediate conditions, without ``none``."""
     targets: tuple[str, ...]
     """Target tasks that carry effects, without the retention tasks."""
+    suffixes: dict[str, str]
+    """What a pair's own files end with: nothing for the first pair, ``-pair`` for the others."""
     prefix: str
     """What all target names begin with; dropped where names are printed."""
     estimates: dict[tuple[str, str, str, str], Estimate] = field(repr=False)
@@ -71,12 +86,13 @@ class Outline:
             {x.target for x in [*results.estimates, *results.gains, *results.scores]} - retained - {ALL},
         )
         listed = targets + tuple(sorted(retained))
+        pairs = _ordered(
+            (p["name"] for p in suite.get("pairs", ())), {x.pair for x in [*lines, *results.languages]}
+        )
         return cls(
             results=results,
-            pairs=_ordered(
-                (p["name"] for p in suite.get("pairs", ())),
-                {x.pair for x in [*lines, *results.languages]},
-            ),
+            pairs=pairs,
+            suffixes=_suffixes(pairs),
             conditions=_ordered(
                 (c["name"] for c in suite.get("conditions", ())), {x.condition for x in lines} - {ALL, NONE}
             ),
@@ -86,6 +102,19 @@ class Outline:
             gains={(g.pair, g.arm, g.condition, g.target): g for g in results.gains},
             scores={(s.pair, s.arm, s.condition, s.target): s for s in results.scores},
         )
+
+    def only(self, pair: str) -> Outline:
+        """The same result, restricted to one pair: a table or figure of its own."""
+        return replace(self, pairs=(pair,))
+
+    def file(self, name: str, pair: str) -> str:
+        """The file stem of a pair's table or figure: the plain name for the first pair, else ``name-pair``."""
+        return name + self.suffixes[pair]
+
+    @property
+    def several(self) -> bool:
+        """Whether the result has several pairs: then every heading names its pair."""
+        return len(self.suffixes) > 1
 
     @property
     def suite(self) -> dict[str, Any]:

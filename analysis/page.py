@@ -9,7 +9,8 @@ from markupsafe import Markup
 from . import provenance, svg, tables
 from . import wording as w
 from .outline import ALL, Outline
-from .plots import Figure, plots, strip
+from .panels import plots, strip
+from .plots import Figure
 from .tables import Table
 
 __all__ = ["Page", "Section", "build"]
@@ -62,7 +63,7 @@ class Page:
     sections: tuple[Section, ...]
     verdicts: tuple[tuple[str, str], ...]
     version: str
-    pairs: int
+    several: bool
 
 
 def _question(outline: Outline) -> str:
@@ -70,7 +71,9 @@ def _question(outline: Outline) -> str:
     if not contrasts:
         return "Does intermediate-task training improve zero-shot cross-lingual transfer?"
     # the ladder of a suite may hold several primary contrasts: the question names each pair of arms once
-    said = " and of ".join(dict.fromkeys(f"{c.plus} encoders more than that of {c.minus} encoders" for c in contrasts))
+    said = " and of ".join(
+        dict.fromkeys(f"{c.plus} encoders more than that of {c.minus} encoders" for c in contrasts)
+    )
     return f"Does intermediate-task training improve the zero-shot cross-lingual transfer of {said}?"
 
 
@@ -97,8 +100,11 @@ def _map_sentence(outline: Outline) -> tuple[str, ...]:
                 continue
             counts = [(v, sum(e.verdict == v for e in cells)) for v in w.VERDICTS]
             tally = ", ".join(f"{n} {w.verdict(v)}" for v, n in counts if n)
-            where = f"{pair}, {contrast.name}" if len(outline.pairs) > 1 else contrast.name
-            said.append(f"{where}: of {len(cells)} cells {tally}; detectable effect {w.span((e.mde for e in cells), 1)} points.")
+            where = f"{pair}, {contrast.name}" if outline.several else contrast.name
+            said.append(
+                f"{where}: of {len(cells)} cells {tally}; detectable effect "
+                f"{w.span((e.mde for e in cells), 1)} points."
+            )
     return tuple(said)
 
 
@@ -118,36 +124,61 @@ def build(outline: Outline) -> tuple[Page, tuple[Figure, ...]]:
 
     families = {e.family for e in outline.results.estimates}
     aggregates = tables.effects(
-        outline, families - {"map"}, "aggregates", "Effect per intermediate and per target (means)", fold=False
+        outline,
+        families - {"map", "grand"},
+        "aggregates",
+        "Effect per target (mean over intermediates) and per intermediate (mean over targets)",
+        fold=False,
     )
-    cells = tables.effects(outline, {"map"}, "cells", "Effect per intermediate and target: every cell", fold=True)
+    cells = tables.effects(
+        outline, {"map"}, "cells", "Effect per intermediate and target: every cell", fold=True
+    )
+    notes = tuple(f"{p['name']}: {p['note']}" for p in outline.suite.get("pairs", ()) if p.get("note"))
     sections = (
         Section(
-            "effects", "Effect by intermediate task and target", _map_sentence(outline), drawn("effect_map"),
+            "effects",
+            "Effect by intermediate task and target",
+            _map_sentence(outline),
+            drawn("effect_map"),
             some(tables.grand(outline), aggregates, cells),
         ),
-        Section("languages", "Effect by language", (), drawn("forest_languages"), some(tables.languages(outline))),
+        Section(
+            "languages", "Effect by language", (), drawn("forest_languages"), some(tables.languages(outline))
+        ),
         Section("gains", "Gains by arm", (), drawn("gains"), some(tables.gains(outline))),
         Section("retention", "Retention", (), drawn("retention"), some(tables.retention(outline))),
         Section("variance", "Where the uncertainty comes from", (), drawn("variance")),
         Section("scores", "Scores", (), (), some(tables.scores(outline), tables.score_details(outline))),
         Section(
-            "runs", "Runs and schedules", (provenance.runs(outline), provenance.schedule_sentence(outline)), (),
+            "runs",
+            "Runs and schedules",
+            (provenance.runs(outline), provenance.schedule_sentence(outline)),
+            (),
             some(
-                provenance.restarts(outline), provenance.exceptions(outline), provenance.contamination(outline),
+                provenance.restarts(outline),
+                provenance.exceptions(outline),
+                provenance.contamination(outline),
                 provenance.schedules(outline),
             ),
         ),
         Section("methods", "Methods", w.methods(outline)),
         Section(
-            "materials", "Materials", tuple(str(p["note"]) for p in outline.suite.get("pairs", ()) if p.get("note")), (),
+            "materials",
+            "Materials",
+            notes,
+            (),
             some(provenance.backbones(outline), provenance.targets(outline), provenance.environment(outline)),
         ),
-        Section("signature", "Signature", ("This line pins every number of the report.",), code=outline.results.signature),
-    )  # fmt: skip
+        Section(
+            "signature",
+            "Signature",
+            ("This line pins every number of the report.",),
+            code=outline.results.signature,
+        ),
+    )
     line = strip(outline)
     used = {e.verdict for e in outline.results.estimates}
-    note = f"Point and {outline.level} interval of the mean effect."
+    note = f"Mean effect with its {outline.level} interval, in points; right of 0 the first arm gains more."
     if line is not None and line.band is not None:
         note += f" Shaded: the margin of ±{line.band:g} points inside which an effect counts as negligible."
     page = Page(
@@ -162,6 +193,6 @@ def build(outline: Outline) -> tuple[Page, tuple[Figure, ...]]:
         sections=tuple(s for s in sections if s.figures or s.tables or s.paragraphs),
         verdicts=tuple((w.verdict(v), meaning) for v, meaning in w.VERDICTS.items() if v in used),
         version=str(outline.suite.get("version", "")),
-        pairs=len(outline.pairs),
+        several=outline.several,
     )
     return page, every

@@ -1,4 +1,4 @@
-"""Tables of what was run and on what: runs, schedules, tasks, backbones, environment. All from `suite.json`."""
+"""Tables of what was run and on what: runs, schedules, tasks, backbones, environment; from `suite.json`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from . import wording as w
 from .outline import Outline
 from .tables import Block, Row, Table, figure, row, text
 
-__all__ = ["backbones", "contamination", "environment", "exceptions", "restarts", "runs", "schedules", "targets"]
+__all__ = [
+    "backbones",
+    "contamination",
+    "environment",
+    "exceptions",
+    "restarts",
+    "runs",
+    "schedules",
+    "targets",
+]
 
 _DIGEST = 12
 """Characters of a digest that are printed; the whole one is in `report.json`."""
@@ -48,17 +57,25 @@ def runs(outline: Outline) -> str:
     collapsed = sum(bool(r.get("collapsed")) for r in every)
     if not restarted and not collapsed:
         return f"All {len(every)} runs ended at the first attempt; none collapsed."
-    return f"{len(every)} runs: {restarted} ended at the second attempt (restart rule), {collapsed} collapsed."
+    return (
+        f"{len(every)} runs: {restarted} ended at the second attempt (restart rule), {collapsed} collapsed."
+    )
 
 
 def restarts(outline: Outline) -> Table:
     rows = [
         row(
-            r["pair"], r["arm"], outline.condition(r["condition"]), outline.task(r["task"]),
-            str(r["seed"]), str(r.get("attempt", 0)), "yes" if r.get("collapsed") else "no", w.score(r.get("dev")),
+            r["pair"],
+            r["arm"],
+            outline.condition(r["condition"]),
+            outline.task(r["task"]),
+            str(r["seed"]),
+            str(r.get("attempt", 0)),
+            "yes" if r.get("collapsed") else "no",
+            w.score(r.get("dev")),
         )
         for r in _attempted(outline)
-    ]  # fmt: skip
+    ]
     columns = (
         *text("Pair", "Arm", "Intermediate", "Target"),
         *figure("Seed", "Attempt"),
@@ -70,7 +87,8 @@ def restarts(outline: Outline) -> Table:
         "Runs that needed a second attempt or collapsed",
         columns,
         rows,
-        "A run collapses when its loss is not a number or its source-language dev score does not beat the trivial rule; "
+        "A run collapses when its loss is not a number or its source-language dev score does not beat the "
+        "trivial rule; "
         "test scores are never looked at.",
     )
 
@@ -79,18 +97,22 @@ def schedules(outline: Outline) -> Table:
     listed = outline.suite.get("schedules", ())
     rows = [
         row(
-            str(s["stage"]), str(s["seed"]), str(s["fingerprint"])[:_DIGEST], _names(s.get("arms", ())),
+            str(s["stage"]),
+            str(s["seed"]),
+            str(s["fingerprint"])[:_DIGEST],
+            _names(s.get("arms", ())),
             "equal" if s.get("equal") else "differs (declared)",
         )
         for s in listed
-    ]  # fmt: skip
+    ]
     columns = (*text("Stage"), *figure("Seed"), *text("Fingerprint", "Arms", "Over the arms"))
     return _table(
         "schedules",
         "Schedule fingerprints: which examples each optimizer step saw, and with what settings",
         columns,
         rows,
-        f"Compared at the first attempt; the first {_DIGEST} characters are shown, the whole digest is in report.json.",
+        f"Compared at the first attempt; the first {_DIGEST} characters are shown, the whole digest is in "
+        "report.json.",
         fold=True,
     )
 
@@ -101,7 +123,9 @@ def schedule_sentence(outline: Outline) -> str:
         return "The outcomes carry no schedule fingerprints."
     unequal = [f"{s['stage']} (seed {s['seed']})" for s in listed if not s.get("equal")]
     if not unequal:
-        return f"All {len(listed)} schedules are equal over the arms: every arm saw the same examples at every step."
+        return (
+            f"All {len(listed)} schedules are equal over the arms: each saw the same examples at every step."
+        )
     return f"{len(unequal)} of {len(listed)} schedules differ between arms, as declared: {_names(unequal)}."
 
 
@@ -110,7 +134,12 @@ def exceptions(outline: Outline) -> Table:
         row(str(x.get("arm", "")), str(x.get("key", "")), _value(x.get("value")), str(x.get("reason", "")))
         for x in outline.suite.get("exceptions", ())
     ]
-    return _table("exceptions", "Declared exceptions to the common schedule", text("Arm", "Key", "Value", "Reason"), rows)
+    return _table(
+        "exceptions",
+        "Declared exceptions to the common schedule",
+        text("Arm", "Key", "Value", "Reason"),
+        rows,
+    )
 
 
 def contamination(outline: Outline) -> Table:
@@ -119,7 +148,10 @@ def contamination(outline: Outline) -> Table:
         for x in outline.suite.get("contamination", ())
     ]
     return _table(
-        "contamination", "Known overlap between intermediate and target data", text("Intermediate", "Target", "Note"), rows
+        "contamination",
+        "Known overlap between intermediate and target data",
+        text("Intermediate", "Target", "Note"),
+        rows,
     )
 
 
@@ -130,16 +162,21 @@ def targets(outline: Outline) -> Table:
         baselines = dict.fromkeys(name for per in t.get("baselines", {}).values() for name in per)
         rows.append(
             row(
-                str(t["task"]) + (" (retention)" if t.get("retention") else ""), str(t.get("kind", "")),
-                str(t.get("metric", "")), str(t.get("version", "")), str(t.get("licence", "")), _names(baselines),
-                str(len(t.get("languages", ()))), w.span(counts.values()),
+                str(t["task"]) + (" (retention)" if t.get("retention") else ""),
+                str(t.get("kind", "")),
+                str(t.get("metric", "")),
+                str(t.get("version", "")),
+                str(t.get("licence", "")),
+                _names(baselines),
+                str(len(t.get("languages", ()))),
+                w.span(counts.values()),
             )
-        )  # fmt: skip
+        )
     columns = (
         *text("Task", "Kind", "Metric", "Version", "Licence", "Baselines"),
-        *figure("Languages", "Examples per language"),
+        *figure("Languages", "Examples"),
     )
-    return _table("targets", "Target tasks", columns, rows)
+    return _table("targets", "Target tasks", columns, rows, "Examples: test examples per language.")
 
 
 def backbones(outline: Outline) -> Table:
@@ -151,18 +188,25 @@ def backbones(outline: Outline) -> Table:
             about = known.get(backbone) or known.get(str(backbone).partition("@")[0], {})
             rows.append(
                 row(
-                    pair["name"], arm, str(backbone), _value(about.get("adapter")), _value(about.get("family")),
-                    _value(about.get("revision")), _value(about.get("licence")),
+                    pair["name"],
+                    arm,
+                    str(backbone),
+                    _value(about.get("adapter")),
+                    _value(about.get("family")),
+                    _value(about.get("revision")),
+                    _value(about.get("licence")),
                 )
-            )  # fmt: skip
-    return _table("backbones", "Arms", text("Pair", "Arm", "Backbone", "Adapter", "Family", "Revision", "Licence"), rows)
+            )
+    return _table(
+        "backbones", "Arms", text("Pair", "Arm", "Backbone", "Adapter", "Family", "Revision", "Licence"), rows
+    )
 
 
 def environment(outline: Outline) -> Table:
     suite = outline.suite
     rows = [row("xtremex", _value(suite.get("version")))]
     about = suite.get("suite", {})
-    rows.append(row("suite", f"{_value(about.get('name'))}, digest {_value(about.get('digest'))}"))
+    rows.append(row("suite", f"{_value(about.get('name'))}, digest {_value(about.get('digest'))[:_DIGEST]}"))
     cost = suite.get("cost", {})
     if w.finite(cost.get("seconds")):
         rows.append(row("compute time", w.duration(cost["seconds"])))

@@ -1,4 +1,4 @@
-"""Template environments: in each, every value is escaped for its format unless it was made by us as markup."""
+"""Template environments: in each, every value is escaped for its format unless we made it as markup."""
 
 from __future__ import annotations
 
@@ -34,4 +34,6 @@ def environment(form: Literal["html", "markdown"]) -> Environment:
     }
     if form == "html":
         return Environment(autoescape=True, **options)
-    return Environment(autoescape=False, finalize=lambda v: v if isinstance(v, Markup) else markdown_escape(v), **options)
+    return Environment(
+        autoescape=False, finalize=lambda v: v if isinstance(v, Markup) else markdown_escape(v), **options
+    )

@@ -1,6 +1,6 @@
 """Write the report: `report.html`, `report.md`, `report.json`, `tables/*.tex` and `figures/*.{pdf,svg}`.
 
-Everything is made in a folder beside the report and renamed into place when all of it exists: a build that fails
+Everything is made in a folder of its own and renamed into place when all of it exists: a build that fails
 leaves the earlier report as it was. The same results give the same bytes.
 """
 
@@ -47,7 +47,7 @@ def rebuild(folder: Path) -> Path:
 
 
 def write_report(results: Results, folder: Path) -> Path:
-    """Write the report of ``results`` into ``folder`` (made where absent); return the path of `report.html`."""
+    """Write the report of ``results`` into ``folder`` (made where absent); return the path of its page."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     outline = Outline.of(results)
@@ -73,7 +73,7 @@ def _write(path: Path, content: str) -> None:
 
 
 def _move(beside: Path, folder: Path) -> None:
-    """Rename every file into place, the page last, and drop figures and tables that this build no longer has."""
+    """Rename every file into place, the page last; drop figures and tables that this build no longer has."""
     made = {part: sorted(p.name for p in (beside / part).iterdir()) for part in _PARTS}
     for part, names in made.items():
         (folder / part).mkdir(exist_ok=True)
@@ -102,15 +102,16 @@ def _ours(path: Path) -> bool:
 
 
 def _latex(outline: Outline) -> dict[str, str]:
-    signature = outline.results.signature
-    made = (
-        tables.grand(outline),
-        tables.effects_map(outline),
-        tables.gains(outline),
-        tables.scores(outline),
-        tables.retention(outline),
-    )
-    return {t.name: latex_table(t, signature) for t in made if t}
+    """File stem -> source. Answers in one table; the larger ones per pair, as large as a page holds."""
+    made = {"grand": tables.grand_paper(outline)}
+    for pair in outline.pairs:
+        own = outline.only(pair)
+        for make in (tables.effects_map, tables.gains, tables.scores, tables.retention):
+            table = make(own)
+            made[outline.file(table.name, pair)] = table
+    return {
+        file: latex_table(table, outline.results.signature, file) for file, table in made.items() if table
+    }
 
 
 def _markdown(page: Page) -> str:
@@ -137,4 +138,7 @@ def _plain(value: Any) -> Any:
 
 def json_text(results: Results) -> str:
     """`report.json`: the tree of :class:`~.results.Results`, keys sorted."""
-    return json.dumps(_plain(results.to_json()), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return (
+        json.dumps(_plain(results.to_json()), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+        + "\n"
+    )

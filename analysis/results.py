@@ -56,7 +56,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Gain:
-    """delta(a, c, t): score after intermediate training minus score without, for one arm."""
+    """delta(a, c, t): score after intermediate training minus score without, for one arm.
+
+    ``condition`` and ``target`` may be ``*`` as in ``Estimate``: the mean over them.
+    """
 
     pair: str
     arm: str
@@ -84,8 +87,8 @@ class Score:
     sd: float | None
     """Standard deviation over seeds; None for one run."""
     seeds: int
-    source: float
-    """Score in the source language."""
+    source: float | None
+    """Score in the source language; None where it is no test language (retrieval)."""
     transfer: float | None
     """Mean over the other languages."""
     baseline: float | None

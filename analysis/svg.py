@@ -1,7 +1,7 @@
-"""Plots as inline SVG for the page: colours come from the style sheet, so that light, dark and print follow it.
+"""Plots as inline SVG for the page: colours come from the style sheet, so light, dark and print follow it.
 
-Everything that can be pointed at holds a ``<title>``: without JavaScript the browser shows it, with JavaScript it
-becomes the tooltip and the accessible name.
+Everything that can be pointed at holds a ``<title>``: without JavaScript the browser shows it, with it the
+text becomes the tooltip and the accessible name.
 """
 
 from __future__ import annotations
@@ -51,14 +51,16 @@ def _figure(width: float, height: float, alt: str, *children: Markup, fluid: boo
 
 
 def _wrap(words: str, limit: int) -> list[str]:
-    """Lines of at most ``limit`` characters where hyphens and spaces allow; a longer word is cut by an ellipsis."""
+    """Lines of at most ``limit`` characters, broken at hyphens and spaces; a longer word is cut."""
     pieces = words.replace("-", "-\0").replace("_", "_\0").replace(" ", " \0").split("\0")
     lines = [""]
     for piece in pieces:
         if lines[-1] and len((lines[-1] + piece).rstrip()) > limit:
             lines.append("")
         lines[-1] += piece
-    return [line.strip() if len(line.strip()) <= limit else line.strip()[: limit - 1] + "…" for line in lines][:3]
+    return [
+        line.strip() if len(line.strip()) <= limit else line.strip()[: limit - 1] + "…" for line in lines
+    ][:3]
 
 
 def ticks(low: float, high: float, count: int = 6) -> list[float]:
@@ -99,7 +101,9 @@ def _heat(plot: Heat) -> Markup:
     left = max(92.0, min(190.0, _CHARACTER * max(len(name) for name in plot.rows) + 14))
     heads = [_wrap(name, 12) for name in plot.columns]
     top = 15.0 * max(map(len, heads)) + 10
-    extra_x = [gap if plot.mean_column and i == len(plot.columns) - 1 else 0.0 for i in range(len(plot.columns))]
+    extra_x = [
+        gap if plot.mean_column and i == len(plot.columns) - 1 else 0.0 for i in range(len(plot.columns))
+    ]
     extra_y = [gap if plot.mean_row and i == len(plot.rows) - 1 else 0.0 for i in range(len(plot.rows))]
     width = left + cell_w * len(plot.columns) + sum(extra_x) + 4
     height = top + cell_h * len(plot.rows) + sum(extra_y) + 46
@@ -117,13 +121,21 @@ def _heat(plot: Heat) -> Markup:
             shapes = [_tag("rect", **inside, class_="ground")]
             if cell.verdict:
                 sign = "plus" if cell.tone > 0 else "minus"
-                shapes.append(_tag("rect", **inside, class_=sign, fill_opacity=min(1.0, abs(cell.tone)) * 0.72))
-            frame = {"different": "told", "different-but-negligible": "told small"}.get(cell.verdict)
+                shapes.append(
+                    _tag("rect", **inside, class_=sign, fill_opacity=min(1.0, abs(cell.tone)) * 0.72)
+                )
+            frame = {"different": "told", "different-but-negligible": "told slight"}.get(cell.verdict)
             if frame:
                 shapes.append(_tag("rect", **inside, class_=f"frame {frame}"))
             mark = "≈ " if cell.verdict == "equivalent" else ""
             shapes.append(
-                _text(x + cell_w / 2, y + cell_h / 2 + 4.5, mark + cell.text, "middle", "value strong" if frame else "value")
+                _text(
+                    x + cell_w / 2,
+                    y + cell_h / 2 + 4.5,
+                    mark + cell.text,
+                    "middle",
+                    "value strong" if frame else "value",
+                )
             )
             parts.append(
                 _tag(
@@ -197,7 +209,13 @@ def _mark(mark: Mark, style: str, place: Callable[[float], float], y: float, row
     parts.append(MARKERS[style](x, y))
     hollow = " hollow" if mark.hollow else ""
     return _tag(
-        "g", *parts, class_=f"hit mark s-{style}{hollow}", tabindex=0, role="img", data_row=row, data_column=mark.series
+        "g",
+        *parts,
+        class_=f"hit mark s-{style}{hollow}",
+        tabindex=0,
+        role="img",
+        data_row=row,
+        data_column=mark.series,
     )
 
 
@@ -258,7 +276,11 @@ def _intervals(plot: Intervals) -> Markup:
         parts.append(_text(left - 12, start + tall / 2 + 4, line.label, "end", "label"))
         first = start + tall / 2 - dodge * (len(series) - 1) / 2
         for mark in line.marks:
-            parts.append(_mark(mark, plot.styles[mark.series], place, first + dodge * series.index(mark.series), number))
+            parts.append(
+                _mark(
+                    mark, plot.styles[mark.series], place, first + dodge * series.index(mark.series), number
+                )
+            )
     parts.append(_text(left + span / 2, y + 34, plot.axis, "middle", "small"))
     return _figure(width, y + 42, plot.alt, *parts)
 
@@ -280,12 +302,20 @@ def strip(plot: Intervals) -> Markup:
         parts.append(_tag("rect", x=x, y=4, width=place(plot.band) - x, height=bottom - 4, class_="band"))
     for value in ticks(-reach, reach, 7):
         parts.append(_tag("line", x1=place(value), x2=place(value), y1=bottom, y2=bottom + 4, class_="grid"))
-        parts.append(_text(place(value), bottom + 17, w.number(value, 0 if reach > 3 else 1, sign=True), "middle", "small"))
+        parts.append(
+            _text(
+                place(value),
+                bottom + 17,
+                w.number(value, 0 if reach > 3 else 1, sign=True),
+                "middle",
+                "small",
+            )
+        )
     parts.append(_tag("line", x1=left, x2=right, y1=bottom, y2=bottom, class_="grid"))
-    parts.append(_tag("line", x1=place(0), x2=place(0), y1=4, y2=bottom, class_="zero"))
     for k, line in enumerate(plot.lines):
         y = tall * k
         parts.append(_text(left, y + 16, line.label, "start", "label"))
+        parts.append(_tag("line", x1=place(0), x2=place(0), y1=y + 23, y2=y + 43, class_="zero"))
         for mark in line.marks:
             parts.append(_mark(mark, plot.styles[mark.series], place, y + 33, k))
     return _figure(width, bottom + 22, plot.alt, *parts, fluid=True)
@@ -310,11 +340,26 @@ def _bars(plot: Bars) -> Markup:
         x = left
         pieces = []
         for k, share in enumerate(shares):
-            pieces.append(_tag("rect", x=x, y=y + 3, width=share * span, height=tall - 7, class_=f"part p{k % 4}"))
+            pieces.append(
+                _tag("rect", x=x, y=y + 3, width=share * span, height=tall - 7, class_=f"part p{k % 4}")
+            )
             if share >= 0.12:
-                pieces.append(_text(x + share * span / 2, y + 15.5, f"{100 * share:.0f} %", "middle", f"share p{k % 4}"))
+                pieces.append(
+                    _text(x + share * span / 2, y + 15.5, f"{100 * share:.0f} %", "middle", f"share p{k % 4}")
+                )
             x += share * span
-        parts.append(_tag("g", _tag("title", tip), *pieces, class_="hit", tabindex=0, role="img", data_row=i, data_column=0))
+        parts.append(
+            _tag(
+                "g",
+                _tag("title", tip),
+                *pieces,
+                class_="hit",
+                tabindex=0,
+                role="img",
+                data_row=i,
+                data_column=0,
+            )
+        )
     bottom = top + tall * len(plot.rows)
     for value in (0, 0.25, 0.5, 0.75, 1):
         parts.append(_text(left + value * span, bottom + 16, f"{100 * value:.0f} %", "middle", "small"))

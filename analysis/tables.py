@@ -11,10 +11,12 @@ from .results import Estimate
 
 __all__ = ["Block", "Column", "Row", "Table", "Text"]
 
+ABSENT = w.ABSENT
+
 
 @dataclass(frozen=True)
 class Text:
-    """A cell: ``sub`` is the smaller companion (an interval, a standard deviation); ``tone`` a style of the page."""
+    """A cell: ``sub`` is its smaller companion (an interval, an SD), ``tone`` a style of the page."""
 
     text: str
     sub: str = ""
@@ -71,7 +73,7 @@ def row(*cells: str | Text, rule: bool = False) -> Row:
 
 def _where(outline: Outline, pair: str, *rest: str) -> str:
     """A block's heading; the pair is named only where there are several."""
-    return ", ".join([*([pair] if len(outline.pairs) > 1 else []), *(x for x in rest if x)])
+    return ", ".join([*([pair] if outline.several else []), *(x for x in rest if x)])
 
 
 def _tagged(name: str, role: str) -> str:
@@ -105,7 +107,8 @@ def grand(outline: Outline) -> Table:
         blocks.append(Block(_where(outline, pair), tuple(rows)))
     return Table(
         "grand",
-        "The answer: effect of intermediate training on one arm against another, mean over intermediates, targets and languages",
+        "The answer: effect of intermediate training on one arm against another, mean over intermediates, "
+        "targets and languages",
         (
             *text("Contrast"),
             *figure("Effect", f"{outline.level} CI", "p", "adj. p"),
@@ -115,6 +118,31 @@ def grand(outline: Outline) -> Table:
         tuple(blocks),
         w.test_note(wanted),
     )
+
+
+def grand_paper(outline: Outline) -> Table:
+    """The answers for one column of a paper: companions go below; df and seeds are in the note."""
+    whole = grand(outline)
+
+    def narrow(r: Row) -> Row:
+        contrast, effect, interval, p, adjusted, verdict, mde, *_ = r.cells
+        name, _, role = contrast.text.partition(" (")
+        return row(
+            Text(name, f"[{role.rstrip(')')}]" if role else ""),
+            Text(effect.text, interval.text, strong=True),
+            Text(p.text, f"[{adjusted.text}]" if adjusted.text != ABSENT else ""),
+            Text(verdict.text),
+            mde,
+        )
+
+    columns = (
+        *text("Contrast"),
+        *figure(f"Effect [{outline.level} CI]", "p [adj.]"),
+        *text("Verdict"),
+        *figure("MDE"),
+    )
+    blocks = tuple(Block(b.title, tuple(map(narrow, b.rows))) for b in whole.blocks)
+    return Table(whole.name, whole.caption, columns, blocks, whole.note)
 
 
 def effects_map(outline: Outline) -> Table:
@@ -144,20 +172,20 @@ def effects_map(outline: Outline) -> Table:
             blocks.append(Block(_where(outline, pair, _tagged(contrast.name, contrast.role)), tuple(rows)))
     return Table(
         "effects",
-        f"Effect by intermediate condition (rows) and target (columns), points, with {outline.level} intervals",
+        f"Effect by intermediate condition (rows) and target (columns), points, with {outline.level} "
+        "intervals",
         (*text("Intermediate"), *figure(*("mean" if t == ALL else outline.task(t) for t in columns))),
         tuple(blocks),
-        (w.test_note(used) + " Bold: different after correction; ≈: equivalent within the margin.") if used else "",
+        (w.test_note(used) + " Bold: different after correction; ≈: equivalent within the margin.")
+        if used
+        else "",
     )
-
-
-ABSENT = w.ABSENT
 
 
 def _effect_row(outline: Outline, e: Estimate) -> Row:
     return row(
-        outline.condition(e.condition),
-        outline.task(e.target),
+        "mean" if e.condition == ALL else e.condition,
+        "mean" if e.target == ALL else outline.task(e.target),
         Text(w.points(e.value), strong=e.verdict.startswith("different")),
         w.interval(e.low, e.high),
         w.p_value(e.p),
@@ -180,7 +208,8 @@ def effects(outline: Outline, families: Iterable[str], name: str, caption: str, 
                 e
                 for c in (ALL, *outline.conditions)
                 for t in (ALL, *outline.targets)
-                if (e := outline.estimates.get((pair, contrast.name, c, t))) is not None and e.family in wanted
+                if (e := outline.estimates.get((pair, contrast.name, c, t))) is not None
+                and e.family in wanted
             ]
             used += found
             title = _where(outline, pair, _tagged(contrast.name, contrast.role))
@@ -217,14 +246,17 @@ def gains(outline: Outline) -> Table:
                     Text(ABSENT)
                     if g is None
                     else Text(
-                        w.points(g.value, 1), w.interval(g.low, g.high, 1), strong=w.finite(g.low, g.high) and g.low * g.high > 0
+                        w.points(g.value, 1),
+                        w.interval(g.low, g.high, 1),
+                        strong=w.finite(g.low, g.high) and g.low * g.high > 0,
                     )
                     for g in found
                 ]
                 rows.append(row("mean" if c == ALL else c, *cells, rule=c == ALL and bool(rows)))
             blocks.append(Block(_where(outline, pair, arm), tuple(rows)))
     note = (
-        f"Points with {outline.level} intervals; seeds {w.span(seeds)}, df {w.span(dfs, 1)}. Bold: the interval excludes 0, "
+        f"Points with {outline.level} intervals; seeds {w.span(seeds)}, df {w.span(dfs, 1)}. Bold: the "
+        "interval excludes 0, "
         "not adjusted for the number of cells (exploratory)."
     )
     return Table(
@@ -253,7 +285,10 @@ def scores(outline: Outline) -> Table:
                 cells = [
                     Text(ABSENT)
                     if s is None
-                    else Text(w.score(s.mean), f"({w.number(100 * s.sd, 1)})" if w.finite(s.sd) and s.sd is not None else "")
+                    else Text(
+                        w.score(s.mean),
+                        f"({w.number(100 * s.sd, 1)})" if w.finite(s.sd) and s.sd is not None else "",
+                    )
                     for s in found
                 ]
                 rows.append(row(outline.condition(c), *cells))
@@ -263,13 +298,14 @@ def scores(outline: Outline) -> Table:
             blocks.append(Block(_where(outline, pair, "without a model"), (row("best baseline", *cells),)))
     metrics = {s.target: s.metric for s in outline.results.scores}
     said = ", ".join(f"{outline.task(t)} {metrics[t]}" for t in outline.targets if t in metrics)
-    seeds = w.span(s.seeds for s in outline.results.scores)
+    seeds = w.span(s.seeds for s in outline.results.scores if not s.deterministic)
     return Table(
         "scores",
         "Zero-shot scores: mean over languages and seeds, with the standard deviation over seeds",
         (*text("Intermediate"), *figure(*map(outline.task, outline.targets))),
         tuple(blocks),
-        f"100 × metric ({said}); languages weighted equally; SD over {seeds} seeds in parentheses, none where nothing is trained.",
+        f"100 × metric ({said}); languages weighted equally; SD over {seeds} seeds in parentheses, none "
+        "where nothing is trained.",
     )
 
 
@@ -297,7 +333,8 @@ def score_details(outline: Outline) -> Table:
             *figure("Mean", "SD", "Source", "Transfer", "Baseline", "Runs"),
         ),
         tuple(blocks),
-        "100 × metric. Source: the training language; transfer: mean over the others; baseline: best rule without a model.",
+        "100 × metric. Source: the training language; transfer: mean over the others; baseline: best rule "
+        "without a model.",
         fold=True,
     )
 
@@ -306,9 +343,7 @@ def languages(outline: Outline) -> Table:
     blocks = []
     for pair in outline.pairs:
         for contrast in outline.contrasts(pair):
-            found = [
-                x for x in outline.results.languages if (x.pair, x.contrast) == (pair, contrast.name)
-            ]
+            found = [x for x in outline.results.languages if (x.pair, x.contrast) == (pair, contrast.name)]
             found.sort(key=lambda x: (x.untrained, x.family, x.name, x.language))
             rows = [
                 row(
@@ -337,7 +372,7 @@ def retention(outline: Outline) -> Table:
                 row(
                     "before" if c == NONE else f"after {c}", w.score(r.mean),
                     "" if r.change is None else w.points(r.change),
-                    "" if r.change is None else w.interval(r.low, r.high), w.score(r.chance), str(r.seeds),
+                    "" if r.change is None else w.interval(r.low, r.high), w.score(r.chance),
                 )
                 for c, r in cell.items()
             ]  # fmt: skip
@@ -346,8 +381,9 @@ def retention(outline: Outline) -> Table:
     return Table(
         "retention",
         "Image-text retrieval before and after intermediate training",
-        (*text("Stage"), *figure("Score", "Change", f"{outline.level} CI", "Chance", "Runs")),
+        (*text("Stage"), *figure("Score", "Change", f"{outline.level} CI", "Chance")),
         tuple(blocks),
-        f"100 × metric ({metrics}), mean over languages; change in points against before; {w.span(seeds)} seeds after "
+        f"100 × metric ({metrics}), mean over languages; change in points against before; {w.span(seeds)} "
+        "seeds after "
         "training. Outside every family of effects.",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from .outline import ALL, NONE, Outline
+from .outline import NONE, Outline
 from .results import Estimate
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "VERDICTS",
     "describe",
     "duration",
+    "families",
     "finite",
     "interval",
     "methods",
@@ -30,7 +31,7 @@ ABSENT = "n/a"
 _MINUS = "\N{MINUS SIGN}"
 
 VERDICTS = {
-    "different": "the interval excludes 0 after the correction for the family, and the effect is not shown to be negligible",
+    "different": "the adjusted p is below α, and the effect is not shown to be negligible",
     "equivalent": "the effect is smaller than the margin (two one-sided tests)",
     "different-but-negligible": "not 0, but smaller than the margin",
     "inconclusive": "these seeds and examples could not tell; see the detectable effect",
@@ -62,9 +63,10 @@ def interval(low: float | None, high: float | None, digits: int = 2) -> str:
 
 
 def p_value(p: float | None) -> str:
+    """``.042``: without the leading zero, which a probability never needs; ``<.001`` below."""
     if p is None or not math.isfinite(p):
         return ABSENT
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
+    return "<.001" if p < 0.001 else "1.000" if p >= 0.9995 else f"{p:.3f}"[1:]
 
 
 def score(fraction: float | None) -> str:
@@ -112,11 +114,32 @@ def tests(count: int) -> str:
     return "1 test" if count == 1 else f"{count} tests"
 
 
+def families(estimates: Iterable[Estimate]) -> str:
+    """``map: Benjamini-Hochberg over 36 tests``; contrasts are named where they differ (the placebo)."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for e in estimates:
+        how = (
+            "uncorrected"
+            if e.correction == "none"
+            else f"{correction(e.correction)} over {tests(e.family_size)}"
+        )
+        contrasts = found.setdefault(e.family, {}).setdefault(how, [])
+        if e.contrast not in contrasts:
+            contrasts.append(e.contrast)
+    return "; ".join(
+        f"{family}: "
+        + ", ".join(
+            how + (f" ({', '.join(names)})" if len(kinds) > 1 else "") for how, names in kinds.items()
+        )
+        for family, kinds in found.items()
+    )
+
+
 def describe(outline: Outline, e: Estimate) -> str:
     """Everything that one estimate says, on one line: the text of a tooltip."""
     adjusted = ""
     if e.p_adjusted is not None and e.correction != "none":
-        adjusted = f", {correction(e.correction)} over {tests(e.family_size)} {p_value(e.p_adjusted)}"
+        adjusted = f", adjusted {p_value(e.p_adjusted)} ({correction(e.correction)}, {tests(e.family_size)})"
     return (
         f"{outline.cell(e.condition, e.target)} ({e.contrast}): {points(e.value)} points, "
         f"{outline.level} CI {interval(e.low, e.high)}; p = {p_value(e.p)}{adjusted}; {verdict(e.verdict)}; "
@@ -129,16 +152,10 @@ def test_note(estimates: Iterable[Estimate]) -> str:
     rows = list(estimates)
     if not rows:
         return ""
-    families = {}
-    for e in rows:
-        families.setdefault((e.pair, e.contrast, e.family), e)
-    said = dict.fromkeys(
-        f"{e.family}: {correction(e.correction)}, {tests(e.family_size)}" for e in families.values()
-    )
     tiers = ", ".join(sorted({e.tier for e in rows}))
     return (
         f"Values in points (100 × metric). MWV-t, tier {tiers}; seeds {span(e.seeds for e in rows)}; "
-        f"Welch-Satterthwaite df {span((e.df for e in rows), 1)}; family and correction: {'; '.join(said)}. "
+        f"Welch-Satterthwaite df {span((e.df for e in rows), 1)}; family and correction: {families(rows)}. "
         "MDE: minimum detectable effect at 80 % power."
     )
 
@@ -157,15 +174,24 @@ def methods(outline: Outline) -> tuple[str, ...]:
     runs = suite.get("runs", [])
     out = []
     designs = []
+    still = [
+        outline.task(t)
+        for t in outline.targets
+        if any(s.target == t and s.deterministic for s in results.scores)
+    ]
     for pair in outline.pairs:
         arms = ", ".join(outline.arms(pair))
         designs.append(f"{pair} (arms {arms})" if arms else pair)
     out.append(
-        f"Design. {_count(len(outline.pairs), 'matched pair')} of encoders with one ancestor: {'; '.join(designs)}. "
-        f"Every arm goes through the same schedule: one of {_count(len(outline.conditions), 'intermediate condition')} "
+        f"Design. {_count(len(outline.pairs), 'matched pair')} of encoders, "
+        f"{'each' if outline.several else 'all'} from one ancestor: {'; '.join(designs)}. "
+        "Every arm goes through the same schedule: one of "
+        f"{_count(len(outline.conditions), 'intermediate condition')} "
         f"({', '.join(outline.conditions) or NONE}) or none, then fine-tuning on each of "
-        f"{_count(len(outline.targets), 'target task')} ({', '.join(map(outline.task, outline.targets))}) in the source "
-        f"language ({', '.join(sources)}), then zero-shot scoring on {_count(len(tongues), 'language')}. "
+        f"{_count(len(outline.targets), 'target task')} ({', '.join(map(outline.task, outline.targets))}) "
+        "in the source "
+        f"language ({', '.join(sources)}{'; nothing is trained for ' + ', '.join(still) if still else ''}), "
+        f"then zero-shot scoring on {_count(len(tongues), 'language')}. "
         f"{_count(len(seeds), 'seed')} per cell"
         + (f", {_count(len(runs), 'run')} in all" if runs else "")
         + "; a seed sets heads, data order and dropout of the intermediate and the target stage."
@@ -174,24 +200,20 @@ def methods(outline: Outline) -> tuple[str, ...]:
         margins = suite.get("analysis", {})
         tiers = ", ".join(sorted({e.tier for e in results.estimates}))
         out.append(
-            "Estimand. gain = score after intermediate training − score without; effect = gain of the first arm − gain "
-            "of the second (a difference in differences), in points, languages weighted equally. Means over tasks are "
+            "Estimand. gain = score after intermediate training − score without; effect = gain of the first "
+            "arm − gain "
+            "of the second (a difference in differences), in points, languages weighted equally. Means over "
+            "tasks are "
             "taken within a seed before any variance, because one intermediate checkpoint feeds all targets."
         )
         out.append(
-            f"Test. MWV-t at tier {tiers}: the variance is the run term (variance over seeds, Welch df) plus the term of "
+            f"Test. MWV-t at tier {tiers}: the variance is the run term (variance over seeds, Welch df) "
+            "plus the term of "
             "the shared test examples (from influence values); the reference is Student's t with "
             f"Welch-Satterthwaite df ({span((e.df for e in results.estimates), 1)} here); intervals are "
             f"{outline.level}. The claim is about new seeds and new examples, for these languages, tasks and "
             "encoders; pre-training and grounding are not replicated by a seed."
         )
-        family = {}
-        for e in results.estimates:
-            family.setdefault(e.family, set()).add((correction(e.correction), e.family_size))
-        said = [
-            f"{name}: {' / '.join(f'{how} over {tests(n)}' for how, n in sorted(kinds))}"
-            for name, kinds in family.items()
-        ]
         task, aggregate = margins.get("margin_task"), margins.get("margin_aggregate")
         margin = (
             f"±{task:g} points for a task and ±{aggregate:g} for a mean"
@@ -199,18 +221,18 @@ def methods(outline: Outline) -> tuple[str, ...]:
             else f"±{span((e.margin for e in results.estimates), 2)} points"
         )
         out.append(
-            f"Multiplicity and verdicts. Families, per contrast: {'; '.join(said)}. Equivalence: two one-sided tests "
-            f"against {margin}. Minimum detectable effect: the effect found with 80 % power at α = {outline.alpha:g} "
-            "given the variance and df of the estimate. Effects by language and gains by arm are exploratory: their "
+            f"Multiplicity and verdicts. Families, per pair and contrast: {families(results.estimates)}. "
+            "Equivalence: two one-sided tests "
+            f"against {margin}. Minimum detectable effect: the effect found with 80 % power at α = "
+            f"{outline.alpha:g} "
+            "given the variance and df of the estimate. Effects by language and gains by arm are "
+            "exploratory: their "
             "p-values are not adjusted."
         )
     if results.retention:
         out.append(
-            "Retention. Image-text retrieval before and after intermediate training, for arms with an image tower; "
+            "Retention. Image-text retrieval before and after intermediate training, for arms with an image "
+            "tower; "
             "it belongs to no family of effects."
         )
     return tuple(out)
-
-
-def is_grand(e: Estimate) -> bool:
-    return e.condition == ALL and e.target == ALL

@@ -29,7 +29,9 @@ app = typer.Typer(
 SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="Name of a built-in suite, or a TOML file.")]
 Out = Annotated[Path, typer.Option("--out", "--output-path", help="Folder for the store and the results.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16; auto takes bf16 where the device computes in it.")]
+Precision = Annotated[
+    str, typer.Option(help="auto, fp32 or bf16; auto takes bf16 where the device computes in it.")
+]
 Workers = Annotated[int, typer.Option(help="Worker processes; 0: one per core or GPU.")]
 
 
@@ -52,7 +54,7 @@ def run(
     """Run a suite and write its report; goes on where an earlier run stopped."""
     from rich.console import Console
 
-    from ..analysis.report import headline
+    from ..analysis.headline import headline
     from .run import run as run_suite
 
     report = run_suite(suite, _options(out, device, precision, workers), Console(stderr=True))
@@ -67,7 +69,9 @@ def plan(
     device: Device = "auto",
     precision: Precision = "auto",
     workers: Workers = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print the jobs as JSON, for other schedulers.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the jobs as JSON, for other schedulers.")
+    ] = False,
 ) -> None:
     """Show what a run would do: jobs, what is finished, time and disk. Trains and writes nothing."""
     from .listing import print_plan
@@ -101,7 +105,8 @@ def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder with suite.json and outcomes/.")],
 ) -> None:
     """Rebuild the report from the outcomes alone; needs only the core install."""
-    from ..analysis.report import headline, rebuild
+    from ..analysis.headline import headline
+    from ..analysis.report import rebuild
 
     path = rebuild(folder)
     print(headline(folder))
@@ -109,7 +114,9 @@ def report(
 
 
 @app.callback(invoke_without_command=True)
-def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
     if version:
         from .. import __version__
 

@@ -22,7 +22,7 @@ from ..tasks.base import Task
 from ..tasks.languages import language_families, language_names
 from .environment import describe
 from .plan import Cell, Plan
-from .store import DamagedArtifact, Store, digest
+from .store import Store, digest
 
 __all__ = ["is_current", "write_outcomes"]
 
@@ -67,7 +67,9 @@ def _merge(plan: Plan, store: Store, cells: list[Cell], name: str, folder: Path)
             table = pq.read_table(artifact.file(name))
             attempt = artifact.meta.get("attempt", 0)
             run: dict[str, Any] = {
-                key: pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(table), np.int32)), pa.array([value]))
+                key: pa.DictionaryArray.from_arrays(
+                    pa.array(np.zeros(len(table), np.int32)), pa.array([value])
+                )
                 for key, value in (("pair", cell.pair), ("arm", cell.arm), ("condition", cell.condition))
             }
             run["seed"] = pa.array(np.full(len(table), cell.seed, np.int16))
@@ -112,7 +114,15 @@ def _schedules(plan: Plan, store: Store) -> list[dict[str, Any]]:
                 f"the arms ran `{stage}` (seed {seed}) with different schedules: {', '.join(sorted(odd))} differ",
                 "arms must see the same examples in the same order; declare the exception in the suite if it is meant",
             )
-        lines.append({"stage": stage, "seed": seed, "fingerprint": next(iter(prints.values())), "arms": list(prints), "equal": equal})
+        lines.append(
+            {
+                "stage": stage,
+                "seed": seed,
+                "fingerprint": next(iter(prints.values())),
+                "arms": list(prints),
+                "equal": equal,
+            }
+        )
     grounded = [job for job in plan.jobs.values() if job.type == "ground"]
     if grounded:
         prints = {job.label: _meta(plan, store, job.key)["fingerprint"] for job in grounded}
@@ -135,7 +145,11 @@ def _record(plan: Plan, store: Store, schedules: list[dict[str, Any]]) -> dict[s
     environment = describe(plan.numerics) | {"mixed_versions": len(mixed) > 1}
     environment["commit"] = _commit()
     seconds = sum(meta["seconds"] for meta in metas.values())
-    disk = sum(f["bytes"] for job in plan.jobs.values() for f in store.get(job.type, job.key).manifest["files"].values())
+    disk = sum(
+        f["bytes"]
+        for job in plan.jobs.values()
+        for f in store.get(job.type, job.key).manifest["files"].values()
+    )
     stages = digest([sorted({line["fingerprint"] for line in schedules})])
     return {
         "format": 1,
@@ -145,10 +159,22 @@ def _record(plan: Plan, store: Store, schedules: list[dict[str, Any]]) -> dict[s
         "pairs": [_pair(pair) for pair in suite.pairs],
         "backbones": {name: _backbone(backbone) for name, backbone in suite.backbones.items()},
         "grounding": asdict(next(iter(suite.grounding.values()))) if suite.grounding else None,
-        "stages": {"intermediate": asdict(suite.intermediate), "target": asdict(suite.target), "per_task": suite.per_task},
-        "conditions": [{"name": n, "tasks": [t.name for t in members]} for n, members in suite.conditions.items()],
+        "stages": {
+            "intermediate": asdict(suite.intermediate),
+            "target": asdict(suite.target),
+            "per_task": suite.per_task,
+        },
+        "conditions": [
+            {"name": n, "tasks": [t.name for t in members]} for n, members in suite.conditions.items()
+        ],
         "intermediate_tasks": [
-            {"task": t.name, "kind": t.kind, "version": t.version, "licence": t.licence, "description": t.description}
+            {
+                "task": t.name,
+                "kind": t.kind,
+                "version": t.version,
+                "licence": t.licence,
+                "description": t.description,
+            }
             for t in {t.name: t for members in suite.conditions.values() for t in members}.values()
         ],
         "targets": [_target(task, described[task.name], store, plan) for task in suite.targets],
@@ -178,7 +204,9 @@ def _pair(pair: Any) -> dict[str, Any]:
     return {
         "name": pair.name,
         "arms": {name: f"{arm.backbone}@{arm.grounding or 'as-is'}" for name, arm in pair.arms.items()},
-        "contrasts": [{"name": c.name, "plus": c.plus, "minus": c.minus, "role": c.role} for c in pair.contrasts],
+        "contrasts": [
+            {"name": c.name, "plus": c.plus, "minus": c.minus, "role": c.role} for c in pair.contrasts
+        ],
         "note": pair.note,
     }
 
@@ -199,7 +227,10 @@ def _target(task: Task, described: dict[str, Any], store: Store, plan: Plan) -> 
     cell = next((c for c in plan.cells if c.task == task.name), None)
     views, clustered = [""], False
     if cell is not None:
-        table = pq.read_table(store.get("evaluate", cell.job).file(f"{task.name}.parquet"), columns=["view", "example", "cluster"])
+        table = pq.read_table(
+            store.get("evaluate", cell.job).file(f"{task.name}.parquet"),
+            columns=["view", "example", "cluster"],
+        )
         views = list(dict.fromkeys(table["view"].to_pylist()))
         clustered = not table["example"].equals(table["cluster"])
     return {
@@ -227,8 +258,17 @@ def _target(task: Task, described: dict[str, Any], store: Store, plan: Plan) -> 
 
 def _exception(suite: Any, exemption: Any) -> dict[str, Any]:
     role, _, key = exemption.key.partition(".")
-    values = [getattr(pair.arms[exemption.arm], role, {}).get(key) for pair in suite.pairs if exemption.arm in pair.arms]
-    return {"arm": exemption.arm, "key": exemption.key, "value": values[0] if values else None, "reason": exemption.reason}
+    values = [
+        getattr(pair.arms[exemption.arm], role, {}).get(key)
+        for pair in suite.pairs
+        if exemption.arm in pair.arms
+    ]
+    return {
+        "arm": exemption.arm,
+        "key": exemption.key,
+        "value": values[0] if values else None,
+        "reason": exemption.reason,
+    }
 
 
 def _run(cell: Cell, meta: dict[str, Any], plan: Plan, metas: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -257,6 +297,10 @@ def _commit() -> str | None:
     root = Path(__file__).resolve().parents[1]
     try:
         head = (root / ".git" / "HEAD").read_text().strip()
-        return (root / ".git" / head.removeprefix("ref: ")).read_text().strip() if head.startswith("ref: ") else head
+        return (
+            (root / ".git" / head.removeprefix("ref: ")).read_text().strip()
+            if head.startswith("ref: ")
+            else head
+        )
     except OSError:
         return None

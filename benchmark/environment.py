@@ -14,7 +14,17 @@ from .plan import Numerics
 
 __all__ = ["describe", "numerics", "versions", "workers"]
 
-PACKAGES = ("xtremex", "torch", "transformers", "tokenizers", "open_clip_torch", "timm", "numpy", "scipy", "pyarrow")
+PACKAGES = (
+    "xtremex",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "open_clip_torch",
+    "timm",
+    "numpy",
+    "scipy",
+    "pyarrow",
+)
 
 
 @cache
@@ -36,12 +46,16 @@ def numerics(device: str = "auto", precision: str = "auto") -> Numerics:
     if precision not in ("auto", "fp32", "bf16"):
         raise XtremexError(f"unknown precision `{precision}`", "known: auto, fp32, bf16")
     if device == "cuda" and not gpus():
-        raise XtremexError("device `cuda` was asked for, and torch sees no GPU", "use --device cpu, or install a CUDA torch")
+        raise XtremexError(
+            "device `cuda` was asked for, and torch sees no GPU", "use --device cpu, or install a CUDA torch"
+        )
     if device == "auto":
         device = "cuda" if gpus() else "cpu"
     if precision == "auto":
         precision = "bf16" if device == "cuda" or cpu_has_bf16() else "fp32"
-    return Numerics(device=device, precision=precision, threads=1, machine=processor())
+    return Numerics(
+        device=device, precision="bf16" if precision == "bf16" else "fp32", threads=1, machine=processor()
+    )
 
 
 @cache

@@ -95,7 +95,9 @@ def execute(plan: Plan, store: Store, progress: Progress, workers: int) -> None:
         return
     queue = _Queue(plan)
     queue.add(job.key for job in missing)
-    crew = [_start(store.root, index, gpu) for index, gpu in enumerate(_devices(plan, min(workers, len(missing))))]
+    crew = [
+        _start(store.root, index, gpu) for index, gpu in enumerate(_devices(plan, min(workers, len(missing))))
+    ]
     try:
         while queue.waiting:
             for worker in crew:
@@ -194,5 +196,6 @@ def _unexpected(job: Job, error: Exception) -> XtremexError:
     """A defect of ours (or of a plug-in): the whole traceback goes along, since no user mistake explains it."""
     return XtremexError(
         f"`{job.label}` (seed {job.seed}) failed: {type(error).__name__}: {error}",
-        "this is not a mistake of yours; the traceback follows\n" + "".join(traceback.format_exception(error)),
+        "this is not a mistake of yours; the traceback follows\n"
+        + "".join(traceback.format_exception(error)),
     )

@@ -71,9 +71,7 @@ def _ground(job: Job, store: Store, folder: Path) -> dict[str, Any]:
     carrier = _carrier(job)
     carrier.restore(None)
     numerics = job.numerics
-    grounded = ground(
-        cast(Any, carrier.encoder), job.grounding, device=numerics.device, precision=numerics.precision
-    )
+    grounded = ground(carrier.adapter, job.grounding, device=numerics.device, precision=numerics.precision)
     carrier.write(folder)
     if grounded.tower is not None:
         grounded.tower.save(folder / "tower")
@@ -99,7 +97,7 @@ def _evaluate(job: Job, store: Store, folder: Path) -> dict[str, Any]:
     else:
         carrier.restore(_base(job, store))
     tower = _tower(store, job.tower) if job.tower else None
-    model = Model(cast(Any, carrier.encoder), head, tower)
+    model = Model(carrier.adapter, head, tower)
     carrier.encoder.eval()
     scores: dict[str, Any] = {}
     for task in job.tasks:
@@ -112,7 +110,9 @@ def _evaluate(job: Job, store: Store, folder: Path) -> dict[str, Any]:
     return meta | {"scores": scores}
 
 
-def _fine_tune(carrier: _Carrier, job: Job, store: Store, tasks: tuple[Task, ...]) -> tuple[Trained, dict[str, Any]]:
+def _fine_tune(
+    carrier: _Carrier, job: Job, store: Store, tasks: tuple[Task, ...]
+) -> tuple[Trained, dict[str, Any]]:
     """Train with the restart rule: a failed attempt (never judged on test data) is repeated once, then kept and flagged."""
     assert job.stage is not None
     base = _base(job, store)
@@ -121,7 +121,7 @@ def _fine_tune(carrier: _Carrier, job: Job, store: Store, tasks: tuple[Task, ...
     for attempt in range(MAX_ATTEMPTS):
         carrier.restore(base)
         trained = train(
-            carrier.encoder,
+            carrier.adapter,
             tasks,
             job.stage,
             name=job.stage_name,
@@ -155,8 +155,10 @@ class _Carrier:
     """
 
     def __init__(self, backbone: Backbone, device: str) -> None:
-        self.encoder = cast(nn.Module, load(backbone)).to(device)
-        self.digest = weights_digest(cast(Any, self.encoder))
+        self.adapter = load(backbone)
+        self.encoder = cast(nn.Module, self.adapter).to(device)
+        """The same object, as the torch module that it is."""
+        self.digest = weights_digest(self.adapter)
         self.ancestor = {name: tensor.detach().clone() for name, tensor in self._changeable()}
 
     def _changeable(self) -> list[tuple[str, Tensor]]:
@@ -224,7 +226,8 @@ def _write_outcomes(task: Task, outcomes: list[Outcomes], folder: Path) -> None:
 
     def column(values: list[str], sizes: list[int]) -> pa.Array:
         return pa.DictionaryArray.from_arrays(
-            pa.array([i for i, n in enumerate(sizes) for _ in range(n)], pa.int32()), pa.array(values, pa.string())
+            pa.array([i for i, n in enumerate(sizes) for _ in range(n)], pa.int32()),
+            pa.array(values, pa.string()),
         )
 
     sizes = [len(o.example) for o in outcomes]
@@ -236,8 +239,12 @@ def _write_outcomes(task: Task, outcomes: list[Outcomes], folder: Path) -> None:
     }
     columns = dict(keys)
     for metric in outcomes[0].metrics:
-        columns[f"{metric}.num"] = pa.chunked_array([o.metrics[metric][0].astype("float64") for o in outcomes])
-        columns[f"{metric}.den"] = pa.chunked_array([o.metrics[metric][1].astype("float64") for o in outcomes])
+        columns[f"{metric}.num"] = pa.chunked_array(
+            [o.metrics[metric][0].astype("float64") for o in outcomes]
+        )
+        columns[f"{metric}.den"] = pa.chunked_array(
+            [o.metrics[metric][1].astype("float64") for o in outcomes]
+        )
     pq.write_table(pa.table(columns), folder / f"{task.name}.parquet")
     printed = [p for o in outcomes for p in (o.predictions or [""] * len(o.example))]
     names = ("language", "view", "example")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -49,19 +48,31 @@ def _tasks() -> Table:
     catalogue = tasks()
     for name in catalogue.names():
         t = catalogue.get(name)
-        languages = t.languages[0] if len(t.languages) == 1 else f"{len(t.languages)}: {' '.join(t.languages)}"
+        languages = (
+            t.languages[0] if len(t.languages) == 1 else f"{len(t.languages)}: {' '.join(t.languages)}"
+        )
         roles = ", ".join(t.roles)
-        table.add_row(name, t.kind, roles, languages, ", ".join(t.metrics), t.version, t.licence, t.description)
+        table.add_row(
+            name, t.kind, roles, languages, ", ".join(t.metrics), t.version, t.licence, t.description
+        )
     return table
 
 
 def _backbones() -> Table:
     from ..models.catalogue import backbones
 
-    table = Table("backbone", "adapter", "checkpoint", "revision", "ancestor", "objective", "licence", box=None)
+    table = Table(
+        "backbone", "adapter", "checkpoint", "revision", "ancestor", "objective", "licence", box=None
+    )
     for name, b in sorted(backbones().items()):
         table.add_row(
-            name, b.adapter, b.checkpoint, b.revision or "-", b.ancestor or "-", b.objective or "-", b.licence or "-"
+            name,
+            b.adapter,
+            b.checkpoint,
+            b.revision or "-",
+            b.ancestor or "-",
+            b.objective or "-",
+            b.licence or "-",
         )
     return table
 
@@ -126,9 +137,13 @@ def print_plan(name: str, options: Options, *, as_json: bool) -> None:
         f"{plan.numerics.device} in {plan.numerics.precision}, about {_disk(plan, options, stored)} of disk",
         highlight=False,
     )
-    console.print(f"schedules: {len(plan.schedules)} (stage, seed), each the same for all its arms", highlight=False)
+    console.print(
+        f"schedules: {len(plan.schedules)} (stage, seed), each the same for all its arms", highlight=False
+    )
     for exemption in suite.exceptions:
-        console.print(f"declared exception: {exemption.arm}, {exemption.key}: {exemption.reason}", highlight=False)
+        console.print(
+            f"declared exception: {exemption.arm}, {exemption.key}: {exemption.reason}", highlight=False
+        )
 
 
 def _disk(plan: Plan, options: Options, stored: int) -> str:
@@ -172,9 +187,12 @@ def print_check(name: str, checkpoint: str, revision: str | None) -> bool:
         backbone = backbones()[name]
     elif name in adapters.names():
         if not checkpoint:
-            raise SuiteError(f"`{name}` is an adapter, and no checkpoint was named", f"xtremex check {name} --checkpoint ID_OR_FOLDER")
+            raise SuiteError(
+                f"`{name}` is an adapter, and no checkpoint was named",
+                f"xtremex check {name} --checkpoint ID_OR_FOLDER",
+            )
         table = {"adapter": name, "checkpoint": checkpoint} | ({"revision": revision} if revision else {})
-        backbone = parse_backbone(Path(checkpoint).name, table, "command line")
+        backbone = parse_backbone(name, table, "command line")
     else:
         from ..errors import unknown
 

@@ -99,7 +99,9 @@ class RunProgress:
             self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar:
             self._bar.stop()
 
@@ -121,8 +123,13 @@ class RunProgress:
         done = self._total - len(self._left)
         running = ", ".join(sorted(label for label, n in self._running.items() if n > 0))
         if self._bar:
-            self._bar.update(self._task, description=running[:44].ljust(44), completed=done, left=left if done else None)
+            self._bar.update(
+                self._task, description=running[:44].ljust(44), completed=done, left=left if done else None
+            )
         elif time.monotonic() - self._spoke >= 15 or not self._left:
             self._spoke = time.monotonic()
             passed = duration(self._spoke - self._started)
-            self.console.print(f"{done}/{self._total} jobs, {passed}, about {duration(left)} left: {running}", highlight=False)
+            self.console.print(
+                f"{done}/{self._total} jobs, {passed}, about {duration(left)} left: {running}",
+                highlight=False,
+            )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ..analysis.headline import is_current as report_is_current
 from ..errors import XtremexError
 from .collect import is_current, write_outcomes
 from .environment import numerics, workers
@@ -69,17 +70,20 @@ def run(name: str, options: Options, console: Console) -> Path:
 
 def write(folder: Path) -> Path:
     """The report of an outcomes folder, made again only when it does not belong to the present outcomes."""
-    from ..analysis.report import is_current as report_is_current
-    from ..analysis.report import rebuild
+    if report_is_current(folder):
+        return folder / "report.html"
+    from ..analysis.report import rebuild  # matplotlib and scipy take seconds to import
 
-    return folder / "report.html" if report_is_current(folder) else rebuild(folder)
+    return rebuild(folder)
 
 
 def _make(plan: Plan, store: Store, crew: int, console: Console) -> None:
     missing = plan.missing(store)
     cached = len(plan.jobs) - len(missing)
     note = f"{plan.suite.name}: {len(plan.jobs)} jobs, {cached} finished earlier, {len(missing)} to do"
-    console.print(f"{note} ({crew} workers, {plan.numerics.device}, {plan.numerics.precision})", highlight=False)
+    console.print(
+        f"{note} ({crew} workers, {plan.numerics.device}, {plan.numerics.precision})", highlight=False
+    )
     if not missing:
         return
     estimates = Estimates.from_store(store, plan.jobs)

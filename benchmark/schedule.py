@@ -50,7 +50,9 @@ def draw(stage: Stage, name: str, sizes: Sequence[int], seed: int, attempt: int)
     return steps
 
 
-def fingerprint(stage: Stage, steps: Sequence[Step], ids: Sequence[Sequence[int]], names: Sequence[str]) -> str:
+def fingerprint(
+    stage: Stage, steps: Sequence[Step], ids: Sequence[Sequence[int]], names: Sequence[str]
+) -> str:
     """SHA-256 over the hyper-parameters and the example ids of every step: equal over arms, or the arms differ."""
     state = hashlib.sha256(canonical([asdict(stage), list(names)]).encode())
     for step in steps:

@@ -25,7 +25,7 @@ from filelock import FileLock
 
 from ..errors import ArtifactError, XtremexError
 
-__all__ = ["Artifact", "DamagedArtifact", "Store", "canonical", "digest"]
+__all__ = ["Artifact", "DamagedArtifact", "Store", "canonical", "digest", "file_digest"]
 
 MANIFEST = "manifest.json"
 
@@ -41,6 +41,7 @@ def digest(value: Any) -> str:
 
 
 def file_digest(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -53,7 +54,7 @@ class DamagedArtifact(ArtifactError):
         self.kind = kind
         self.key = key
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.message, self.kind, self.key)
 
 
@@ -104,8 +105,14 @@ class Store:
             manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DamagedArtifact(f"{path}: the manifest cannot be read: {error}", kind, key) from None
-        if not isinstance(manifest, dict) or manifest.get("key") != key or not {"files", "meta"} <= manifest.keys():
-            raise DamagedArtifact(f"{path}: the manifest belongs to another artifact or is damaged", kind, key)
+        if (
+            not isinstance(manifest, dict)
+            or manifest.get("key") != key
+            or not {"files", "meta"} <= manifest.keys()
+        ):
+            raise DamagedArtifact(
+                f"{path}: the manifest belongs to another artifact or is damaged", kind, key
+            )
         return Artifact(kind, key, path, manifest)
 
     def lock(self, key: str) -> FileLock:
@@ -125,7 +132,10 @@ class Store:
             temporary.mkdir(parents=True)
             meta = write(temporary)
             listed = {
-                path.relative_to(temporary).as_posix(): {"sha256": file_digest(path), "bytes": path.stat().st_size}
+                path.relative_to(temporary).as_posix(): {
+                    "sha256": file_digest(path),
+                    "bytes": path.stat().st_size,
+                }
                 for path in sorted(temporary.rglob("*"))
                 if path.is_file()
             }
@@ -151,7 +161,9 @@ class Store:
                     "finished steps are kept: free some space and run the same command again to go on",
                 ) from error
             if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-                raise XtremexError(f"{self.root}: cannot be written: {error}", "choose another folder with --out") from error
+                raise XtremexError(
+                    f"{self.root}: cannot be written: {error}", "choose another folder with --out"
+                ) from error
             raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, fields, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -155,8 +154,7 @@ class Suite:
 
 def builtin_suites() -> dict[str, Path]:
     """Name -> file of the suites that ship with the package."""
-    folder = Path(str(files(__package__))) / "suites"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    return {path.stem: path for path in sorted((Path(__file__).parent / "suites").glob("*.toml"))}
 
 
 def load_suite(name_or_path: str) -> Suite:
@@ -167,17 +165,21 @@ def load_suite(name_or_path: str) -> Suite:
     shipped = builtin_suites()
     path = shipped.get(name_or_path, Path(name_or_path))
     if not path.is_file():
-        raise unknown("suite", name_or_path, shipped) if path.suffix != ".toml" else SuiteError(
-            f"{path}: no such file", f"give a suite file, or one of: {', '.join(shipped)}"
+        raise (
+            unknown("suite", name_or_path, shipped)
+            if path.suffix != ".toml"
+            else SuiteError(f"{path}: no such file", f"give a suite file, or one of: {', '.join(shipped)}")
         )
     raw = build(_File, read_toml(path), str(path))
     _check_shape(raw, path)
     known_tasks = _tasks(raw, path)
-    known_backbones = {name: parse_backbone(name, table, f"{path}: backbones.{name}") for name, table in raw.backbones.items()}
+    known_backbones = {name: _own_backbone(name, table, path) for name, table in raw.backbones.items()}
     used = _backbones(raw, path, known_backbones)
     grounding = {}
     for objective in sorted({arm.grounding for pair in raw.pairs for arm in pair.arms.values()} - {""}):
-        grounding[objective] = build(GroundingConfig, {"objective": objective, **raw.grounding}, f"{path}: grounding")
+        grounding[objective] = build(
+            GroundingConfig, {"objective": objective, **raw.grounding}, f"{path}: grounding"
+        )
     return Suite(
         path=path,
         digest=hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -188,13 +190,20 @@ def load_suite(name_or_path: str) -> Suite:
         pairs=tuple(replace(pair, contrasts=pair.contrasts or _contrasts(pair)) for pair in raw.pairs),
         conditions={
             name: tuple(
-                _in_role(_find(known_tasks, t, f"{path}: conditions.{name}"), "intermediate", f"{path}: conditions.{name}")
+                _in_role(
+                    _find(known_tasks, t, f"{path}: conditions.{name}"),
+                    "intermediate",
+                    f"{path}: conditions.{name}",
+                )
                 for t in members
             )
             for name, members in {"none": (), **raw.conditions}.items()
         },
         targets=tuple(
-            _restrict(_in_role(_find(known_tasks, t, f"{path}: targets"), "target", f"{path}: targets"), raw.languages)
+            _restrict(
+                _in_role(_find(known_tasks, t, f"{path}: targets"), "target", f"{path}: targets"),
+                raw.languages,
+            )
             for t in raw.targets
         ),
         backbones=used,
@@ -218,7 +227,9 @@ def _check_shape(raw: _File, path: Path) -> None:
     if any(seed < 0 for seed in raw.seeds):
         raise SuiteError(f"{path}: seeds: a seed is negative", "seeds are whole numbers from 0")
     if raw.conditions.get("none"):
-        raise SuiteError(f"{path}: conditions.none must be empty", "`none` is the absence of an intermediate task")
+        raise SuiteError(
+            f"{path}: conditions.none must be empty", "`none` is the absence of an intermediate task"
+        )
     for name, members in raw.conditions.items():
         if name != "none" and not members:
             raise SuiteError(f"{path}: conditions.{name} names no task", "only `none` may be empty")
@@ -238,17 +249,26 @@ def _check_shape(raw: _File, path: Path) -> None:
     for name, table in raw.per_task.items():
         _check_stage_keys(table, f"{path}: per_task.{name}")
         if name not in {*raw.targets, *(t for members in raw.conditions.values() for t in members)}:
-            raise unknown("task", name, [*raw.targets, *(t for m in raw.conditions.values() for t in m)], f"{path}: per_task")
+            raise unknown(
+                "task",
+                name,
+                [*raw.targets, *(t for m in raw.conditions.values() for t in m)],
+                f"{path}: per_task",
+            )
     arms = {name for pair in raw.pairs for name in pair.arms}
     for exemption in raw.exceptions:
         if exemption.arm not in arms:
             raise unknown("arm", exemption.arm, arms, f"{path}: exceptions")
         if not exemption.reason.strip():
-            raise SuiteError(f"{path}: exceptions: `{exemption.key}` of arm `{exemption.arm}` gives no reason")
+            raise SuiteError(
+                f"{path}: exceptions: `{exemption.key}` of arm `{exemption.arm}` gives no reason"
+            )
 
 
 def _check_stage_keys(table: dict[str, Any], where: str) -> None:
-    defaults = {f.name: 1 for f in fields(Stage) if f.name in ("steps", "batch_size", "encoder_lr", "head_lr")}
+    defaults = {
+        f.name: 1 for f in fields(Stage) if f.name in ("steps", "batch_size", "encoder_lr", "head_lr")
+    }
     build(Stage, {**defaults, **table}, where)
 
 
@@ -263,7 +283,9 @@ def _tasks(raw: _File, path: Path) -> dict[str, Task]:
     wanted = {*raw.targets, *(t for members in raw.conditions.values() for t in members)}
     clash = sorted(set(own) & set(catalogue.names()))
     if clash:
-        raise SuiteError(f"{path}: the task name `{clash[0]}` is taken by the catalogue", "give your task another name")
+        raise SuiteError(
+            f"{path}: the task name `{clash[0]}` is taken by the catalogue", "give your task another name"
+        )
     known = {name: catalogue.get(name) for name in catalogue.names() if name in wanted}
     return _Table(own | known, [*own, *catalogue.names()])
 
@@ -284,7 +306,9 @@ def _find(table: dict[str, Task], name: str, where: str) -> Task:
 
 def _in_role(task: Task, role: str, where: str) -> Task:
     if role not in task.roles:
-        raise SuiteError(f"{where}: the task `{task.name}` cannot serve as {role}", f"its roles: {', '.join(task.roles)}")
+        raise SuiteError(
+            f"{where}: the task `{task.name}` cannot serve as {role}", f"its roles: {', '.join(task.roles)}"
+        )
     return task
 
 
@@ -294,6 +318,13 @@ def _restrict(task: Task, languages: tuple[str, ...]) -> Task:
         return task
     kept = tuple(x for x in task.languages if x in languages or x == task.source_language)
     return replace(task, languages=kept)
+
+
+def _own_backbone(name: str, table: Any, path: Path) -> Backbone:
+    """A backbone of the suite's own; a relative checkpoint folder is meant from where the suite file lies."""
+    backbone = parse_backbone(name, table, f"{path}: backbones.{name}")
+    beside = path.parent / backbone.checkpoint
+    return replace(backbone, checkpoint=str(beside.resolve())) if beside.is_dir() else backbone
 
 
 def _backbones(raw: _File, path: Path, own: dict[str, Backbone]) -> dict[str, Backbone]:

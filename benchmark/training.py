@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from ..adapters.base import Encoder
 from ..tasks.base import Feature, Model, Task, TrainedKind
 from ..tasks.kinds import kind
 from .schedule import draw, fingerprint, learning_rate, seed_for
@@ -47,7 +48,7 @@ def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
 
 
 def train(
-    encoder: nn.Module,
+    encoder: Encoder,
     tasks: Sequence[Task],
     stage: Stage,
     *,
@@ -58,24 +59,27 @@ def train(
     precision: str = "fp32",
     data: Sequence[list[Any]] | None = None,
 ) -> Trained:
-    """Fine-tune ``encoder`` in place on the training sets of ``tasks`` (more than one: a mixture, one head each).
+    """Fine-tune ``encoder`` (a torch module) in place on the training sets of ``tasks``.
+
+    More than one task is a mixture with one head each.
 
     Args:
         name: the stage's name; with ``seed`` and ``attempt`` it fixes data order, head initialisation and dropout.
         data: training examples per task; loaded from the tasks' sources when absent.
     """
+    module = cast(nn.Module, encoder)
     members = [cast(TrainedKind, kind(task.kind)) for task in tasks]
     examples = data if data is not None else [training_set(task, stage) for task in tasks]
     steps = draw(stage, name, [len(e) for e in examples], seed, attempt)
     torch.manual_seed(seed_for("heads", name, seed, attempt))
     heads = tuple(k.head(encoder, task).to(device) for k, task in zip(members, tasks, strict=True))
     torch.manual_seed(seed_for("dropout", name, seed, attempt))
-    features: list[dict[int, list[Feature]]] = [{} for _ in tasks]
+    features: list[dict[int, Sequence[Feature]]] = [{} for _ in tasks]
     for task in range(len(tasks)):
         used = sorted({i for step in steps if step.task == task for i in step.examples})
         windows = members[task].features([examples[task][i] for i in used], tasks[task], encoder)
         features[task] = dict(zip(used, windows, strict=True))
-    optimizer = _optimizer(encoder, heads, stage)
+    optimizer = _optimizer(module, heads, stage)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     rates = [group["lr"] for group in optimizer.param_groups]
     evaluate_at = {round(stage.steps * (i + 1) / stage.evaluations) for i in range(stage.evaluations)}
@@ -83,7 +87,7 @@ def train(
     best: tuple[float, int, list[dict[str, Tensor]]] | None = None
     failure = ""
     for number, step in enumerate(steps):
-        encoder.train()
+        module.train()
         heads[step.task].train()
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * learning_rate(stage, number)
@@ -106,15 +110,15 @@ def train(
             score = dev_score(encoder, heads, members, tasks, device, precision)
             curve.append((number + 1, score))
             if best is None or score > best[0]:
-                best = (score, number + 1, [_snapshot(module) for module in (encoder, *heads)])
+                best = (score, number + 1, [_snapshot(part) for part in (module, *heads)])
     if best is not None:
-        for module, state in zip((encoder, *heads), best[2], strict=True):
-            module.load_state_dict(state, strict=False)
+        for part, state in zip((module, *heads), best[2], strict=True):
+            part.load_state_dict(state, strict=False)
     score, best_step = (best[0], best[1]) if best else (0.0, 0)
     if not failure and score <= dev_baseline(tasks) + COLLAPSE_MARGIN:
         failure = "collapse"
-    encoder.eval()
-    ids = [[e.id for e in part] for part in examples]
+    module.eval()
+    ids = [[example.id for example in chosen] for chosen in examples]
     return Trained(
         heads=tuple(head.eval() for head in heads),
         dev=score,
@@ -132,7 +136,7 @@ def training_set(task: Task, stage: Stage) -> list[Any]:
 
 
 def dev_score(
-    encoder: nn.Module,
+    encoder: Encoder,
     heads: Sequence[nn.Module],
     members: Sequence[TrainedKind],
     tasks: Sequence[Task],
@@ -140,11 +144,11 @@ def dev_score(
     precision: str,
 ) -> float:
     """Mean over the tasks of the primary metric on source-language dev; target languages are never looked at."""
-    encoder.eval()
+    cast(nn.Module, encoder).eval()
     scores = []
     for k, task, head in zip(members, tasks, heads, strict=True):
         head.eval()
-        model = Model(cast(Any, encoder), head)
+        model = Model(encoder, head)
         with torch.inference_mode(), autocast(device, precision):
             outcomes = k.evaluate(model, task, "dev", task.source_language, batch_tokens=16384)
         scores.append(outcomes[0].score(task.metrics[0]))
@@ -183,7 +187,7 @@ def _optimizer(encoder: nn.Module, heads: Sequence[nn.Module], stage: Stage) -> 
         ):
             if chosen:
                 groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
-    return torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8)
+    return torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8, fused=True)
 
 
 def _snapshot(module: nn.Module) -> dict[str, Tensor]:

@@ -1,19 +1,19 @@
 """Grounding: from one ancestor to arms that differ in one thing, what stood beside the words in training.
 
-Every item is a picture with two of its names, in two languages drawn at random. The arms see the same items in the
-same order for the same number of optimizer steps:
+Every item is a picture with two of its names, in two languages drawn at random. The arms see the same items
+in the same order for the same number of optimizer steps:
 
 - ``text``       CE(a, b): the two names against each other, no picture;
 - ``vision``     CE(a, picture) + CE(b, picture);
 - ``scrambled``  the same with pictures assigned at random, the placebo: one fixed permutation under which no
-  picture keeps its base emoji. Every name still has one picture, the same in all languages, so this arm can learn,
-  passes gradients of the same kind, and even brings translations together, as ``vision`` does; only what the
-  pictures show no longer agrees with what the names say.
+  picture keeps its base emoji. Every name still has one picture, the same in all languages, so this arm can
+  learn, passes gradients of the same kind, and even brings translations together, as ``vision`` does; only
+  what the pictures show no longer agrees with what the names say.
 
-CE is the symmetric contrastive loss over the batch (Radford et al. 2021, §2.3) with a learned temperature. Losses are
-*summed*, so that every caption stands in exactly one contrast of weight one in every arm: one caption against
-another in ``text``, against a picture in the two others. Items of a batch have distinct base emoji, hence distinct
-names, so no negative is a false one.
+CE is the symmetric contrastive loss over the batch (Radford et al. 2021, §2.3) with a learned temperature.
+Losses are *summed*, so that every caption stands in exactly one contrast of weight one in every arm: against
+another caption in ``text``, against a picture in the two others. Items of a batch have distinct base emoji,
+hence distinct names, so no negative is a false one.
 
 This module imports torch only when something is trained: plans read configurations and fingerprints.
 """
@@ -34,11 +34,10 @@ from ..errors import MissingDependency, SuiteError, XtremexError, unknown
 from . import openmoji
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
     from ..adapters.base import Encoder
-    from .tower import Projection, Tower
+    from .tower import Tower
 
 __all__ = [
     "OBJECTIVES",
@@ -65,8 +64,8 @@ class GroundingConfig:
     batch_size: int = 64
     """Items (a picture and two names) per optimizer step."""
     seed: int = 0
-    encoder_lr: float = 5e-4
-    tower_lr: float = 2e-3
+    encoder_lr: float = 2e-4
+    tower_lr: float = 5e-3
     """Peak learning rate of the tower and the projections."""
     weight_decay: float = 0.01
     """Decoupled, on matrices and kernels only."""
@@ -80,10 +79,11 @@ class GroundingConfig:
     dim: int = 128
     """Size of the shared space."""
     languages: tuple[str, ...] = ("en", "ar", "de", "es", "fr", "it", "ja", "ko", "pt", "ru", "tr", "zh")
-    """Languages that names are drawn from. Persian and Indonesian are left out by default: they are the controls
-    outside mUSE's pre-training."""
+    """Languages that names are drawn from. Persian and Indonesian are left out by default: they are the
+    controls outside mUSE's pre-training."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "languages", tuple(self.languages))  # a list when read from TOML
         if self.objective not in OBJECTIVES:
             raise unknown("grounding objective", self.objective, OBJECTIVES)
         for language in self.languages:
@@ -127,9 +127,9 @@ class Grounded:
 def items(config: GroundingConfig) -> tuple[tuple[Item, ...], ...]:
     """The items of every optimizer step, ``steps`` x ``batch_size``.
 
-    A pure function of ``steps``, ``batch_size``, ``seed`` and ``languages``. An epoch takes one picture of every base
-    emoji of the train split in random order; a rest smaller than a batch is dropped. ``SuiteError`` where a batch
-    is larger than the number of bases.
+    A pure function of ``steps``, ``batch_size``, ``seed`` and ``languages``. An epoch takes one picture of
+    every base emoji of the train split in random order; a rest smaller than a batch is dropped.
+    ``SuiteError`` where a batch is larger than the number of bases.
     """
     return _items(config.steps, config.batch_size, config.seed, config.languages)
 
@@ -180,7 +180,7 @@ def assignment(seed: int) -> dict[str, str]:
 
 
 def fingerprint(config: GroundingConfig) -> str:
-    """sha256 of everything but the objective: items in order, assignment, hyper-parameters, package versions."""
+    """sha256 of all but the objective: items in order, assignment, hyper-parameters, package versions."""
     settings = asdict(config)
     del settings["objective"]
     said = {
@@ -200,11 +200,12 @@ def ground(
     precision: Literal["fp32", "bf16"] = "fp32",
     progress: Callable[[int, int, float], None] | None = None,
 ) -> Grounded:
-    """Train ``encoder`` in place (its weights with ``requires_grad``) and, except for ``text``, a new image tower.
+    """Train ``encoder`` in place (weights with ``requires_grad``) and, except for ``text``, an image tower.
 
-    Names enter as the encoder's own sentence vectors (``pooled``) through one linear projection that every arm
-    starts from the same weights and that the text arm throws away. With one thread the result is the same, bit for bit,
-    on the same machine. The encoder is left on ``device`` in evaluation mode. Torch's global generator is restored.
+    Names enter as the encoder's own sentence vectors (``pooled``) through one linear projection that every
+    arm starts from the same weights and that the text arm throws away. With one thread the result is the
+    same, bit for bit, on the same machine. The encoder is left on ``device`` in evaluation mode; torch's
+    generators are restored.
 
     Args:
         precision: ``bf16`` runs the networks under autocast; weights, projections and losses stay float32.
@@ -216,9 +217,8 @@ def ground(
     """
     import torch
 
-    torch.device(device)
-    cuda = [torch.cuda.current_device()] if device.startswith("cuda") else []
-    with torch.random.fork_rng(devices=cuda):
+    gpus = range(torch.cuda.device_count()) if device.startswith("cuda") else ()
+    with torch.random.fork_rng(devices=gpus):
         torch.manual_seed(config.seed)
         return _ground(encoder, config, device, precision == "bf16", progress)
 
@@ -237,6 +237,7 @@ def _ground(
 
     if not isinstance(encoder, nn.Module):
         raise TypeError(f"an adapter must be a torch module, not {type(encoder).__name__}")
+    batches = items(config)  # refused data end here, before anything is built
     contrast = _contrast()
     tower = None
     if config.objective == "text":
@@ -246,8 +247,6 @@ def _ground(
         projection = tower = Tower(shape)
     encoder.to(device).train()
     projection.to(device).train()
-    if tower is not None:
-        tower.to(memory_format=torch.channels_last)
     show = _pictures(config)
     pieces = ((encoder, config.encoder_lr), (projection, config.tower_lr))
     optimizer = torch.optim.AdamW(_groups(pieces, config.weight_decay), betas=(0.9, 0.98), eps=1e-6)
@@ -256,7 +255,7 @@ def _ground(
     torch.manual_seed(config.seed)
 
     losses: list[float] = []
-    for step, batch in enumerate(items(config)):
+    for step, batch in enumerate(batches):
         names = [item.first for item in batch] + [item.second for item in batch]
         inputs = _tokens(encoder, names, device)
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):

@@ -1,4 +1,4 @@
-"""Heads for the trained task kinds, drawn from torch's global generator (the engine seeds it) and always float32.
+"""Heads for the trained task kinds: float32, drawn from torch's global generator (the engine seeds it).
 
 With ``pair_encoding = "joint"`` attention has already crossed the two texts and heads read one vector per
 input; with ``"separate"`` nothing has crossed, and heads read how two vectors compare: ``[u, v, |u - v|, u *
@@ -15,16 +15,16 @@ from ..adapters.base import Encoded, EncoderInfo
 __all__ = ["SentenceHead", "SpanHead", "TokenHead", "compare", "input_size", "sentence_vectors"]
 
 UNIT_NORM_SCALE = 10.0
-"""Unit vectors of 512 dimensions have entries near 0.04: too small a signal for a fresh head's first hundred steps."""
+"""Unit vectors of 512 dimensions have entries near 0.04: too faint for a fresh head's first hundred steps."""
 
 
 def sentence_vectors(encoded: Encoded, info: EncoderInfo) -> Tensor:
-    """The sentence vectors (B, H) that a head reads: the native ones, lengthened by 10 where they have unit norm."""
+    """The sentence vectors (B, H) that a head reads: the native ones, times 10 where they have unit norm."""
     return encoded.pooled * UNIT_NORM_SCALE if info.pooled_unit_norm else encoded.pooled
 
 
 def compare(u: Tensor, v: Tensor) -> Tensor:
-    """``[u, v, |u - v|, u * v]`` over the last dimension; ``u`` and ``v`` broadcast: (..., H) -> (..., 4H)."""
+    """``[u, v, |u - v|, u * v]`` over the last dimension, broadcasting: (..., H) -> (..., 4H)."""
     u, v = torch.broadcast_tensors(u, v)
     return torch.cat([u, v, (u - v).abs(), u * v], dim=-1)
 
@@ -35,7 +35,7 @@ def input_size(info: EncoderInfo) -> int:
 
 
 class SentenceHead(nn.Module):
-    """Sentence (pair) vectors (N, F) -> scores (N, outputs): one tanh layer, as in RoBERTa's classification head.
+    """Sentence (pair) vectors (N, F) -> scores (N, outputs): one tanh layer, as RoBERTa's classifier has.
 
     Dropout is the encoder's own, so that an encoder trained without dropout is not given one by its head.
     """
@@ -52,7 +52,7 @@ class SentenceHead(nn.Module):
 
 
 class TokenHead(nn.Module):
-    """Token states (..., H) -> tag scores (..., outputs): one linear layer, as in BERT (Devlin et al. 2019 sec. 5.3)."""
+    """Token states (..., H) -> tag scores (..., outputs): one linear layer (Devlin et al. 2019 sec. 5.3)."""
 
     def __init__(self, info: EncoderInfo, outputs: int) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -70,19 +70,19 @@ class Tower(Projection):
     """Pictures and pooled sentence vectors into one space, (B, D) float32 of unit length.
 
     Initial weights come from torch's global generator; the text projection draws first, so a
-    :class:`Projection` made under the same seed starts from the same weights. ``MissingDependency`` where timm
-    is absent, ``UnknownName`` where timm has no such network.
+    :class:`Projection` made under the same seed starts from the same weights. ``MissingDependency`` where
+    timm is absent, ``UnknownName`` where timm has no such network.
     """
 
     def __init__(self, config: TowerConfig) -> None:
         super().__init__(config.text_size, config.dim)
         self.config = config
-        self.network = _network(config.network)
-        self.image = nn.Linear(self.network.num_features, config.dim, bias=False)
+        self.network, width = _network(config.network)
+        self.image = nn.Linear(width, config.dim, bias=False)
         self._seen: dict[tuple[str, ...], Tensor] = {}
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """Pixels (B, 3, S, S) in 0..255, uint8 or float -> (B, D) float32; train mode uses batch statistics."""
+        """Pixels (B, 3, S, S) in 0..255 of any type -> (B, D) float32; train mode uses batch statistics."""
         centred = ((pixels.float() - _MEAN) / _DEVIATION).contiguous(memory_format=torch.channels_last)
         return functional.normalize(self.image(self.network(centred)).float(), dim=-1)
 
@@ -90,9 +90,9 @@ class Tower(Projection):
     def image_features(self, keys: Sequence[str]) -> Tensor:
         """Pictures by key (see :mod:`.openmoji`) -> (N, D) float32 of unit length, on the tower's device.
 
-        Batch statistics are never used. The last few requests are remembered until the tower is trained, moved
-        or loaded again; a request is always cut the same way, so its answer does not depend, to the last bit,
-        on what was asked before.
+        Batch statistics are never used. The last few requests are remembered until the tower is trained,
+        moved or loaded again; a request is always cut the same way, so its answer does not depend, to the
+        last bit, on what was asked before.
         """
         request = tuple(keys)
         if request not in self._seen:
@@ -131,7 +131,7 @@ class Tower(Projection):
         return super().load_state_dict(state_dict, strict, assign)
 
     def save(self, folder: Path) -> None:
-        """Write ``tower.safetensors`` and ``tower.json`` (configuration, sha256 of the weights) into ``folder``."""
+        """Write ``tower.safetensors`` and ``tower.json`` (with the sha256 of the weights) into ``folder``."""
         from safetensors.torch import save
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -148,7 +148,7 @@ class Tower(Projection):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read a saved tower, frozen, in eval mode; ``ArtifactError`` if missing, altered or of another format."""
+        """Read a saved tower, frozen, in eval mode; ``ArtifactError`` if missing, altered or unreadable."""
         from safetensors import SafetensorError
         from safetensors.torch import load
 
@@ -171,7 +171,8 @@ class Tower(Projection):
         return tower.eval().requires_grad_(False)
 
 
-def _network(name: str) -> nn.Module:
+def _network(name: str) -> tuple[nn.Module, int]:
+    """An untrained network without classifier, and the size of its features."""
     _compat.prepare()
     try:
         import timm
@@ -183,4 +184,5 @@ def _network(name: str) -> nn.Module:
         ) from None
     if not timm.is_model(name):
         raise unknown("timm network", name, timm.list_models())
-    return timm.create_model(name, pretrained=False, num_classes=0)
+    network: Any = timm.create_model(name, pretrained=False, num_classes=0)
+    return network, network.num_features

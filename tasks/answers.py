@@ -1,4 +1,4 @@
-"""How answers are compared: SQuAD 1.1's exact match and token F1, and their variant for scripts without spaces."""
+"""How answers are compared: SQuAD 1.1's exact match and token F1, with a variant for unspaced scripts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def normalise(text: str, segmentation: str = "whitespace") -> list[str]:
 def score_answer(
     predicted: str, golds: Sequence[str], segmentation: str = "whitespace"
 ) -> tuple[float, float]:
-    """``(exact match, F1)``, each the best over ``golds``; no golds means that the right answer is none (``""``)."""
+    """``(exact match, F1)``, each the best over ``golds``; no golds: the answer is none (``""``)."""
     tokens = normalise(predicted, segmentation)
     wanted = [normalise(gold, segmentation) for gold in golds] or [[]]
     return float(any(tokens == gold for gold in wanted)), max(_f1(tokens, gold) for gold in wanted)

@@ -148,8 +148,10 @@ class Task:
 class Feature(Protocol):
     """One example (or one window of it), tokenised for one encoder."""
 
-    length: int
-    """Tokens that this feature costs; micro-batches are cut and sorted by it."""
+    @property
+    def length(self) -> int:
+        """Tokens that this feature costs; micro-batches are cut and sorted by it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,7 @@ class TrainedKind(Kind, Protocol):
         """A fresh head; draws its initial weights from torch's global generator (the engine seeds it)."""
         ...
 
-    def features(self, examples: Sequence[Any], task: Task, encoder: Encoder) -> list[list[Feature]]:
+    def features(self, examples: Sequence[Any], task: Task, encoder: Encoder) -> Sequence[Sequence[Feature]]:
         """Tokenise: one list per example (several windows when an example is longer than the encoder takes)."""
         ...
 
@@ -212,7 +214,7 @@ class TrainedKind(Kind, Protocol):
         """The example's share of the loss, from data alone (1 per example; words for tagging)."""
         ...
 
-    def loss(self, encoder: Encoder, head: nn.Module, features: Sequence[Feature]) -> Tensor:
+    def loss(self, encoder: Encoder, head: nn.Module, features: Sequence[Any]) -> Tensor:
         """The *sum* of the losses of ``features``; the engine divides by the summed ``weight`` of the step."""
         ...
 

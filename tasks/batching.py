@@ -1,4 +1,4 @@
-"""From texts to padded batches: tokenisation without padding, batches under a token budget, and a cache of test sets.
+"""From texts to padded batches: tokenisation, batches under a token budget, and a cache of test sets.
 
 Texts are tokenised once, without special tokens; the special tokens of the tokenizer's own template are added
 here. So windows, splits and truncation are cut by one rule for every tokenizer, and offsets stay those of the
@@ -123,7 +123,7 @@ def token_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
 
 
 def encode(encoder: Encoder, inputs: Sequence[Ids]) -> Encoded:
-    """One forward pass over ``inputs``, right-padded to the longest (or to ``info.pad_to``), on the encoder's device."""
+    """One forward pass over ``inputs``, padded on the right to the longest (or to ``info.pad_to``)."""
     module = cast(nn.Module, encoder)
     lengths = np.array([len(ids) for ids in inputs])
     width = max(int(lengths.max()), encoder.info.pad_to or 0)
@@ -137,7 +137,7 @@ def encode(encoder: Encoder, inputs: Sequence[Ids]) -> Encoded:
 
 @contextmanager
 def inference(model: Model) -> Iterator[tuple[Encoder, nn.Module]]:
-    """Encoder and head in evaluation mode without gradients; each module's own mode is restored afterwards."""
+    """Encoder and head in evaluation mode, without gradients; every module's mode is restored afterwards."""
     if model.head is None:
         raise TypeError("a trained kind evaluates an encoder with its head: Model(encoder, head)")
     modules = (cast(nn.Module, model.encoder), model.head)

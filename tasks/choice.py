@@ -19,7 +19,7 @@ __all__ = ["MultipleChoice"]
 
 
 class MultipleChoice:
-    """``ChoiceExample`` -> index of a choice; metric ``accuracy``. Numbers of choices may differ between examples."""
+    """``ChoiceExample`` -> index of a choice; metric ``accuracy``. Numbers of choices may differ."""
 
     name = "multiple-choice"
     metrics = ("accuracy",)

@@ -12,7 +12,7 @@ PREFIXES = "OBIES"
 
 
 class TagScheme:
-    """Reads spans off tags as conlleval and seqeval's default mode do: leniently, so a stray ``I-PER`` opens a span.
+    """Reads spans off tags as conlleval and seqeval's default mode do: a stray ``I-PER`` opens a span.
 
     Tags are ``O`` or a prefix B, I, E, S and a type (``B-PER``; IO, IOB1, BIO and BIOES all read alike). A
     label set in which some tag other than ``O`` has no such prefix (parts of speech, plain IO types) is

@@ -30,7 +30,8 @@ class Record(NamedTuple):
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of the file's bytes, as hex; remembered within the process by path, modification time and size."""
+    """SHA-256 of the file's bytes, as hex; remembered within the process by path, modification time and
+    size."""
     try:
         status = path.stat()
         return _digest(path, status.st_mtime_ns, status.st_size)
@@ -47,9 +48,9 @@ def _digest(path: Path, modified: int, size: int) -> str:
 def read_records(path: Path) -> Iterator[Record]:
     """The records of one file, in order.
 
-    Text is handed on exactly as it is written (carriage returns and zero-width characters included): offsets and
-    published scores depend on it. Lines end at ``\\n`` only. Raises ``DataError`` naming ``file:line`` for a file
-    that is missing, unreadable, truncated, empty, not UTF-8, or not what its name says.
+    Text is handed on exactly as it is written (carriage returns and zero-width characters included): offsets
+    and published scores depend on it. Lines end at ``\\n`` only. Raises ``DataError`` naming ``file:line``
+    for a file that is missing, unreadable, truncated, empty, not UTF-8, or not what its name says.
     """
     suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if path.name.endswith(s)), None)
     if suffix is None:
@@ -67,7 +68,9 @@ def read_records(path: Path) -> Iterator[Record]:
     except OSError as error:
         raise _unreadable(path, error) from error
     if empty:
-        raise DataError(f"{path}:1: the file holds no example", "remove the language or the split, or fill the file")
+        raise DataError(
+            f"{path}:1: the file holds no example", "remove the language or the split, or fill the file"
+        )
 
 
 def _unreadable(path: Path, error: OSError) -> DataError:
@@ -108,7 +111,8 @@ def _json_lines(path: Path) -> Iterator[Record]:
                 fields = json.loads(line)
             except json.JSONDecodeError as error:
                 raise DataError(
-                    f"{where}: not valid JSON ({error.msg} at column {error.colno})", "each line is one JSON object"
+                    f"{where}: not valid JSON ({error.msg} at column {error.colno})",
+                    "each line is one JSON object",
                 ) from error
             if not isinstance(fields, dict):
                 raise DataError(
@@ -126,7 +130,9 @@ def _parquet(path: Path) -> Iterator[Record]:
         with path.open("rb") as stream:
             rows = pyarrow.parquet.read_table(stream).to_pylist()
     except pyarrow.ArrowInvalid as error:
-        raise DataError(f"{path}: not a Parquet file ({error})", "write it again, or correct its name") from error
+        raise DataError(
+            f"{path}: not a Parquet file ({error})", "write it again, or correct its name"
+        ) from error
     for number, fields in enumerate(rows, 1):
         yield Record(f"{path}:{number}", fields)
 

@@ -6,12 +6,12 @@ from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..adapters.base import Encoder
 from ..errors import SuiteError, unknown
 from .base import ImageExample, Model, Outcomes, Task
-from .pooling import PRIMARY, SentenceVectors, distinct, evaluating
+from .pooling import SentenceVectors, distinct, evaluating
 
 __all__ = ["ImageText"]
 
@@ -25,11 +25,11 @@ _METRICS = {
 class ImageText:
     """Recall@k of captions looking for their picture, and of pictures looking for their caption.
 
-    Text vectors are the encoder's own, mapped into the shared space by the arm's frozen tower. ``recall@k``: the share
-    of captions whose picture is among the k nearest. ``i2t-recall@k``: the share of pictures that find a caption of
-    their own among the k nearest captions; a picture with n captions is spread over their n rows, 1/n each. Another
-    candidate that is exactly as near counts as nearer, so that a tower which sees nothing scores 0. Equal captions
-    are one candidate. Nothing is trained; there are no options.
+    Text vectors are the encoder's own, mapped into the shared space by the arm's frozen tower. ``recall@k``:
+    the share of captions whose picture is among the k nearest. ``i2t-recall@k``: the share of pictures that
+    find a caption of their own among the k nearest captions; a picture with n captions is spread over their n
+    rows, 1/n each. Another candidate that is exactly as near counts as nearer, so that a tower which sees
+    nothing scores 0. Equal captions are one candidate. Nothing is trained; there are no options.
     """
 
     name = "image-text"
@@ -43,7 +43,9 @@ class ImageText:
         """One view: the tower knows the encoder's own sentence vector only."""
         return ("",)
 
-    def evaluate(self, model: Model, task: Task, split: str, language: str, *, batch_tokens: int) -> list[Outcomes]:
+    def evaluate(
+        self, model: Model, task: Task, split: str, language: str, *, batch_tokens: int
+    ) -> list[Outcomes]:
         """One ``Outcomes``, one row per caption; a prediction is the key of the nearest picture.
 
         Raises ``SuiteError`` for a model without an image tower.
@@ -97,7 +99,8 @@ def _rank_of_gold(similarity: np.ndarray, gold: np.ndarray) -> np.ndarray:
 
 
 def _best_rank(similarity: np.ndarray, picture_of: np.ndarray, caption_of: np.ndarray) -> np.ndarray:
-    """(P,) for each picture the best rank of a caption of its own, for similarities (P, C) of pictures and captions."""
+    """(P,) for each picture the best rank of a caption of its own, for similarities (P, C) of pictures and
+    captions."""
     best = np.full(len(similarity), similarity.shape[1])
     np.minimum.at(best, picture_of, _rank_of_gold(similarity[picture_of], caption_of))
     return best

@@ -30,7 +30,7 @@ kinds = Registry(
 
 @cache
 def kind(name: str) -> Any:
-    """The one instance of a kind in this process; it holds the tokenised test sets, so it is shared by all jobs.
+    """The one instance of a kind in this process: it keeps tokenised test sets, so all jobs share it.
 
     Raises ``UnknownName`` with the nearest names.
     """

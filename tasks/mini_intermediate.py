@@ -8,30 +8,46 @@ Python, with its authors' markup as gold.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from functools import cache
+from typing import TypeVar
 
 from ..errors import DataError, unknown
 from .base import ChoiceExample, SpanExample, TagExample, TextExample
-from .mini_names import UNITS, Day, Name, Quantity, codes, days, part, render
+from .mini_names import Day, Item, Name, Quantity, balanced, codes, days, part, render
 from .mini_text import Sentence, sentences
 
-__all__ = ["PARAPHRASE_LABELS", "QUANTITY_LABELS", "TERM_TAGS", "endings", "paraphrase", "quantity", "reading", "terms"]
+__all__ = [
+    "PARAPHRASE_LABELS",
+    "QUANTITY_LABELS",
+    "TERM_TAGS",
+    "endings",
+    "paraphrase",
+    "quantity",
+    "reading",
+    "terms",
+]
 
 QUANTITY_LABELS = ("entailment", "neutral", "contradiction")
 PARAPHRASE_LABELS = ("different", "paraphrase")
 TERM_TAGS = ("O", "CODE", "TERM")
+_STOPS = ".,;:"
 
 _SIZES = {"train": 640, "dev": 90, "test": 90}
 _CHOICES = 4
+
+T = TypeVar("T")
 
 _EVENTS = (
     "meeting", "course", "concert", "lecture", "workshop", "match", "exhibition", "conference", "festival", "market",
     "race", "ceremony",
 )  # fmt: skip
-_DURATIONS = tuple(unit for unit in UNITS if unit in ("duration-minute", "duration-hour", "duration-week", "duration-month"))
-_LOADS = tuple(unit for unit in UNITS if unit.startswith(("mass", "volume", "length")))
+FACTS = ("place", "day", "duration", "distance")
+_UNITS = {
+    "duration": ("duration-minute", "duration-hour", "duration-week", "duration-month"),
+    "distance": ("length-kilometer", "length-meter", "length-mile", "length-foot"),
+}
 
 
 def _rng(task: str, split: str, language: str, seed: int) -> random.Random:
@@ -44,112 +60,101 @@ def _rng(task: str, split: str, language: str, seed: int) -> random.Random:
 
 @dataclass(frozen=True)
 class _Event:
-    """What can be said about an event. Each value has a near neighbour: the same kind of thing, slightly different."""
+    """What can be said about an event."""
 
     noun: str
-    place: Name
-    day: Day
-    duration: Quantity
-    load: Quantity
+    facts: dict[str, Item]
 
 
 def _event(rng: random.Random, split: str) -> _Event:
-    return _Event(
-        rng.choice(_EVENTS),
-        Name("territory", rng.choice(codes("territory", split))),
-        Day(rng.choice(days())),
-        Quantity(rng.randint(3, 60), rng.choice(_DURATIONS)),
-        Quantity(rng.randint(3, 99), rng.choice(_LOADS)),
-    )
+    return _Event(rng.choice(_EVENTS), {fact: _value(fact, rng, split) for fact in FACTS})
 
 
-FACTS = ("place", "day", "duration", "load")
+def _value(fact: str, rng: random.Random, split: str) -> Item:
+    if fact == "place":
+        return Name("territory", rng.choice(codes("territory", split)))
+    if fact == "day":
+        return Day(rng.choice(days()))
+    return Quantity(rng.randint(3, 60), rng.choice(_UNITS[fact]))
+
+
+def _neighbour(fact: str, value: Item, rng: random.Random, split: str) -> Item:
+    """Another value of the same kind: another place, month, number or unit, all else equal."""
+    if isinstance(value, Name):
+        return _other(codes("territory", split), value.code, rng, lambda code: Name("territory", code))
+    if isinstance(value, Day):
+        day = value.day.replace(day=min(value.day.day, 28))
+        return _other(
+            range(1, 13), day.month, rng, lambda month: replace(value, day=day.replace(month=month))
+        )
+    if rng.random() < 0.7:
+        return _other(_UNITS[fact], value.unit, rng, lambda unit: replace(value, unit=unit))
+    return _other(range(3, 61), value.number, rng, lambda number: replace(value, number=number))
+
+
+def _other(pool: Sequence[T], old: T, rng: random.Random, make: Callable[[T], Item]) -> Item:
+    return make(rng.choice([value for value in pool if value != old]))
 
 
 def _changed(event: _Event, fact: str, rng: random.Random, split: str) -> _Event:
-    """``event`` with a near neighbour of one fact: another place, month, unit or number."""
-    while True:
-        other = _event(rng, split)
-        if fact == "place":
-            changed = replace(event, place=other.place)
-        elif fact == "day":
-            changed = replace(event, day=replace(event.day, day=_near(event.day.day, rng)))
-        else:
-            value: Quantity = getattr(event, fact)
-            new: Quantity = getattr(other, fact)
-            changed = replace(event, **{fact: replace(value, unit=new.unit)})
-        if changed != event:
-            return changed
+    return replace(event, facts=event.facts | {fact: _neighbour(fact, event.facts[fact], rng, split)})
 
 
-def _near(day: date, rng: random.Random) -> date:
-    return day.replace(day=min(day.day, 28), month=rng.choice([m for m in range(1, 13) if m != day.month]))
-
-
-# Two ways to state each fact: in full, and as another writer would.
+# Two ways to state each fact, in the long and the short form of dates and units.
 _FORMAL = {
-    "place": "The {noun} takes place in {place}.",
-    "day": "The {noun} starts on {day}.",
-    "duration": "The {noun} lasts {duration}.",
-    "load": "The {noun} needs {load} of material.",
+    "place": "The {noun} takes place in {value}.",
+    "day": "The {noun} starts on {value}.",
+    "duration": "The {noun} lasts {value}.",
+    "distance": "The {noun} is {value} away.",
 }
 _CASUAL = {
-    "place": "{place} hosts the {noun}.",
-    "day": "{day} is when the {noun} opens.",
-    "duration": "For {duration} the {noun} goes on.",
-    "load": "{load} of supplies are wanted for the {noun}.",
+    "place": "{value} hosts the {noun}.",
+    "day": "{value} is when the {noun} opens.",
+    "duration": "For {value} the {noun} goes on.",
+    "distance": "It is {value} to the {noun}.",
 }
 
 
-def _said(event: _Event, fact: str, style: dict[str, str]) -> str:
-    width = "long" if style is _FORMAL else "short"
-    return style[fact].format(
-        noun=event.noun,
-        place=render(event.place, "en"),
-        day=render(event.day, "en", width),
-        duration=render(event.duration, "en", width),
-        load=render(event.load, "en", width),
-    )
+def _formal(event: _Event, fact: str) -> str:
+    return _FORMAL[fact].format(noun=event.noun, value=render(event.facts[fact], "en"))
 
 
-def _balanced(labels: int, count: int, rng: random.Random) -> list[int]:
-    found = [i % labels for i in range(count)]
-    rng.shuffle(found)
-    return found
+def _casual(event: _Event, fact: str) -> str:
+    return _CASUAL[fact].format(noun=event.noun, value=render(event.facts[fact], "en", "short"))
 
 
 def quantity(split: str, language: str, seed: int) -> list[TextExample]:
     """Inference over dates and quantities: two facts of an event, then one statement (``QUANTITY_LABELS``).
 
     Entailed: one of the facts in other words. Neutral: a fact of another kind. Contradicted: one of the facts with
-    another month, unit or place.
+    another place, month, number or unit.
     """
     rng = _rng("quantity", split, language, seed)
     examples = []
-    for i, label in enumerate(_balanced(3, _SIZES[split], rng)):
+    for i, label in enumerate(balanced(3, _SIZES[split], rng)):
         event = _event(rng, split)
         order = list(FACTS)
         rng.shuffle(order)
         given, wanted = order[:2], order[2] if label == 1 else rng.choice(order[:2])
         claimed = _changed(event, wanted, rng, split) if label == 2 else event
-        text = " ".join(_said(event, fact, _FORMAL) for fact in given)
-        examples.append(TextExample(i, text, _said(claimed, wanted, _CASUAL), label))
+        text = " ".join(_formal(event, fact) for fact in given)
+        examples.append(TextExample(i, text, _casual(claimed, wanted), label))
     return examples
 
 
 def paraphrase(split: str, language: str, seed: int) -> list[TextExample]:
     """Do two texts say the same? The second is the first in other words and order, or a near neighbour of that.
 
-    Near neighbours differ in one fact only: another place, month or unit.
+    Near neighbours differ in one fact only: another place, month, number or unit.
     """
     rng = _rng("paraphrase", split, language, seed)
     examples = []
-    for i, label in enumerate(_balanced(2, _SIZES[split], rng)):
+    for i, label in enumerate(balanced(2, _SIZES[split], rng)):
         event = _event(rng, split)
         facts = rng.sample(FACTS, 2)
         other = event if label else _changed(event, rng.choice(facts), rng, split)
-        text = " ".join(_said(event, fact, _FORMAL) for fact in facts)
-        pair = " ".join(_said(other, fact, _CASUAL) for fact in reversed(facts))
+        text = " ".join(_formal(event, fact) for fact in facts)
+        pair = " ".join(_casual(other, fact) for fact in reversed(facts))
         examples.append(TextExample(i, text, pair, label))
     return examples
 
@@ -158,28 +163,28 @@ _QUESTIONS = {
     "place": "Where does the {noun} take place?",
     "day": "When does the {noun} start?",
     "duration": "How long does the {noun} last?",
-    "load": "How much does the {noun} need?",
+    "distance": "How far is it to the {noun}?",
 }
 
 
 def reading(split: str, language: str, seed: int) -> list[SpanExample]:
-    """Three statements about three events, and a question about one of them; the answer is a stretch of the text."""
+    """Three statements about three events, and a question about one of them; the answer is a stretch of the text.
+
+    Two of the statements are of one kind, so that it is not enough to find the only date.
+    """
     rng = _rng("reading", split, language, seed)
     examples = []
     for i in range(_SIZES[split]):
-        nouns = rng.sample(_EVENTS, 3)
-        facts = rng.sample(FACTS, 3)
-        events = [replace(_event(rng, split), noun=noun) for noun in nouns]
-        wanted = rng.randrange(3)
-        context, answer = "", (0, "")
-        for j, (event, fact) in enumerate(zip(events, facts, strict=True)):
-            said = _said(event, fact, _FORMAL)
-            value = render(getattr(event, fact), "en")
-            if j == wanted:
-                answer = (len(context) + said.index(value), value)
-            context += said + " "
-        question = _QUESTIONS[facts[wanted]].format(noun=nouns[wanted])
-        examples.append(SpanExample(i, question, context.rstrip(), (answer,), cluster=i))
+        asked, other = rng.sample(FACTS, 2)
+        facts = [asked, asked, other]
+        rng.shuffle(facts)
+        events = [replace(_event(rng, split), noun=noun) for noun in rng.sample(_EVENTS, 3)]
+        wanted = rng.choice([j for j, fact in enumerate(facts) if fact == asked])
+        said = [_formal(event, fact) for event, fact in zip(events, facts, strict=True)]
+        value = render(events[wanted].facts[asked], "en")
+        start = len(" ".join([*said[:wanted], ""])) + said[wanted].rindex(value)
+        question = _QUESTIONS[asked].format(noun=events[wanted].noun)
+        examples.append(SpanExample(i, question, " ".join(said), ((start, value),), cluster=i))
     return examples
 
 
@@ -205,8 +210,10 @@ def endings(split: str, language: str, seed: int) -> list[ChoiceExample]:
     by_length = sorted({ending for _, ending in halves}, key=lambda ending: (len(ending), ending))
     place = {ending: i for i, ending in enumerate(by_length)}
     examples = []
-    labels = _balanced(_CHOICES, len(halves), rng)
-    for i, ((start, ending), label) in enumerate(zip(halves, labels, strict=True)):
+    chosen = halves[: _SIZES[split]]
+    for i, ((start, ending), label) in enumerate(
+        zip(chosen, balanced(_CHOICES, len(chosen), rng), strict=True)
+    ):
         near = [by_length[j % len(by_length)] for j in range(place[ending] - 10, place[ending] + 11)]
         choices = rng.sample([other for other in dict.fromkeys(near) if other != ending], _CHOICES - 1)
         choices.insert(label, ending)
@@ -219,7 +226,15 @@ def terms(split: str, language: str, seed: int) -> list[TagExample]:
     rng = _rng("terms", split, language, seed)
     marked = [sentence for sentence in _prose(split) if any(sentence.marks)]
     rng.shuffle(marked)
-    return [
-        TagExample(i, sentence.words, tuple(mark.upper() or "O" for mark in sentence.marks))
-        for i, sentence in enumerate(marked)
-    ]
+    examples = []
+    for i, sentence in enumerate(marked[: _SIZES[split]]):
+        words: list[str] = []
+        tags: list[str] = []
+        for word, mark in zip(sentence.words, sentence.marks, strict=True):
+            core = word.rstrip(_STOPS)
+            for part_of_word, tag in ((core, mark.upper() or "O"), (word[len(core) :], "O")):
+                if part_of_word:
+                    words.append(part_of_word)
+                    tags.append(tag)
+        examples.append(TagExample(i, tuple(words), tuple(tags)))
+    return examples

@@ -29,6 +29,7 @@ __all__ = [
     "Name",
     "Quantity",
     "Width",
+    "balanced",
     "codes",
     "days",
     "draw",
@@ -235,6 +236,13 @@ def draw(rng: random.Random, kind: str, split: str) -> Item:
     if kind == "unit":
         return Quantity(rng.randint(3, 99), rng.choice(UNITS))
     raise unknown("kind of item", kind, ("territory", "language", "date", "unit"))
+
+
+def balanced(labels: int, count: int, rng: random.Random) -> list[int]:
+    """``count`` labels in random order, each class equally often (to within one)."""
+    found = [i % labels for i in range(count)]
+    rng.shuffle(found)
+    return found
 
 
 def render(item: Item, language: str, width: Width = "long") -> str:

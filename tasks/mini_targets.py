@@ -14,10 +14,20 @@ from functools import cache
 
 from ..errors import unknown
 from .base import ImageExample, PairExample, SpanExample, TagExample, TextExample
-from .mini_names import LANGUAGES, Item, Name, draw, joined, part, render
+from .mini_names import LANGUAGES, Item, Name, balanced, codes, draw, joined, part, render
 from .mini_text import TOPICS, Message, english_messages, messages
 
-__all__ = ["ENTITY_TAGS", "INFERENCE_LABELS", "entities", "inference", "mining", "pictures", "retrieval", "spans", "topic"]
+__all__ = [
+    "ENTITY_TAGS",
+    "INFERENCE_LABELS",
+    "entities",
+    "inference",
+    "mining",
+    "pictures",
+    "retrieval",
+    "spans",
+    "topic",
+]
 
 INFERENCE_LABELS = ("both", "one", "neither")
 """How many of the two named items are among the three."""
@@ -28,6 +38,10 @@ _SIZES = {"train": 640, "dev": 90, "test": 60}
 _PARALLEL_SENTENCES = 120
 _MINING_DEV = 30
 _PICTURES = 100
+_TOPIC_DEV = 20
+_SMALLEST = "data"
+_NEAR = 5
+"""Ranks of length within which one name may stand for another."""
 
 
 def _rng(task: str, split: str, seed: int) -> random.Random:
@@ -36,72 +50,100 @@ def _rng(task: str, split: str, seed: int) -> random.Random:
     return random.Random(f"xtremex/mini/{task}/{split}/{seed}")
 
 
-def balanced(labels: int, count: int, rng: random.Random) -> list[int]:
-    """``count`` labels in random order, each class equally often (to within one)."""
-    found = [i % labels for i in range(count)]
-    rng.shuffle(found)
-    return found
+@cache
+def _by_length(split: str) -> tuple[Name, ...]:
+    """Territories and languages of a split, from short to long names (summed over the languages of the suite)."""
+    pool = [Name("territory", code) for code in codes("territory", split)]
+    pool += [Name("language", code) for code in codes("language", split)]
+    return tuple(
+        sorted(pool, key=lambda name: (sum(len(render(name, lg)) for lg in LANGUAGES), name.kind, name.code))
+    )
 
 
-def _distinct_names(rng: random.Random, split: str, count: int) -> list[Item]:
-    found: list[Item] = []
-    while len(found) < count:
-        item = draw(rng, rng.choice(("territory", "language")), split)
-        if item not in found:
-            found.append(item)
-    return found
+def _stranger(known: Sequence[Name], like: Name, split: str, rng: random.Random) -> Name:
+    """A name outside ``known``, about as long as ``like``."""
+    pool = _by_length(split)
+    rank = pool.index(like)
+    near = pool[max(0, rank - _NEAR) : rank + _NEAR + 1]
+    return rng.choice([name for name in near if name not in known])
 
 
 def inference(split: str, language: str, seed: int) -> list[TextExample]:
     """ "Are these two among those three?": territories and languages; labels ``INFERENCE_LABELS``, balanced.
 
-    Both lists are drawn from one pool whatever the label, so their lengths say nothing.
+    Two of the three are drawn whatever the label, then none, one or both give way to a stranger of the same length:
+    neither the lengths of the two lists nor their difference tell the label.
     """
     rng = _rng("inference", split, seed)
     examples = []
     for i, label in enumerate(balanced(len(INFERENCE_LABELS), _SIZES[split], rng)):
-        items = _distinct_names(rng, split, 5)
-        three = items[:3]
-        two = three[: 2 - label] + items[3 : 3 + label]
-        rng.shuffle(three)
+        three = rng.sample(_by_length(split), 3)
+        two = rng.sample(three, 2)
+        for j in range(label):
+            two[j] = _stranger([*three, *two], two[j], split, rng)
         rng.shuffle(two)
-        text, pair = (joined([render(item, language) for item in listed], language)[0] for listed in (three, two))
+        text, pair = (
+            joined([render(item, language) for item in listed], language)[0] for listed in (three, two)
+        )
         examples.append(TextExample(i, text, pair, label))
     return examples
 
 
 @cache
-def _topic_messages(split: str) -> tuple[Message, ...]:
-    """Messages of two words and more; test and dev are parallel, training uses untranslated messages as well."""
-    share = {"test": _SIZES["test"] // len(TOPICS), "dev": 20}
-    chosen: list[Message] = []
-    for name in TOPICS:
-        pool = {m.text["en"]: m for m in messages() if m.topic == name and m.words >= 2}
-        order = sorted(pool)
-        random.Random(f"xtremex/mini/topic/{name}").shuffle(order)
-        test, dev = order[: share["test"]], order[share["test"] : share["test"] + share["dev"]]
-        if split == "test":
-            chosen += [pool[key] for key in test]
-        elif split == "dev":
-            chosen += [pool[key] for key in dev]
-        else:
-            held = {_bare(key) for key in test + dev}
-            chosen += [
-                m for m in english_messages() if m.topic == name and m.words >= 2 and _bare(m.text["en"]) not in held
-            ]
-    return tuple(chosen)
+def _topic_messages(split: str) -> dict[str, tuple[Message, ...]]:
+    """topic -> messages of two words and more. Test and dev are parallel, training uses untranslated messages as well.
+
+    Each message of the smallest topic is matched by one of about the same length from every other topic.
+    """
+    parallel = _by_topic(messages())
+    held: dict[str, list[Message]] = {name: [] for name in TOPICS}
+    for part_of, size in (("test", _SIZES["test"] // len(TOPICS)), ("dev", _TOPIC_DEV)):
+        pools = {name: [m for m in parallel[name] if m not in held[name]] for name in TOPICS}
+        reference = random.Random(f"xtremex/mini/topic/{part_of}").sample(pools[_SMALLEST], size)
+        chosen = _matched(reference, pools)
+        if split == part_of:
+            return chosen
+        for name in TOPICS:
+            held[name] += chosen[name]
+    seen = {_bare(m.text["en"]) for found in held.values() for m in found}
+    pools = {
+        name: [m for m in found if _bare(m.text["en"]) not in seen]
+        for name, found in _by_topic(english_messages()).items()
+    }
+    return _matched(pools[_SMALLEST], pools)
+
+
+def _by_topic(found: Sequence[Message]) -> dict[str, list[Message]]:
+    return {name: [m for m in found if m.topic == name and m.words >= 2] for name in TOPICS}
+
+
+def _matched(reference: Sequence[Message], pools: dict[str, list[Message]]) -> dict[str, tuple[Message, ...]]:
+    """For each message of ``reference``, longest first, the unused message of every topic nearest to it in length."""
+    order = sorted(reference, key=lambda m: (-len(m.text["en"]), m.text["en"]))
+    chosen = {}
+    for name, pool in pools.items():
+        free = {m.text["en"]: m for m in pool}
+        found = []
+        for wanted in order:
+            length = len(wanted.text["en"])
+            best = min(free, key=lambda text: (abs(len(text) - length), text))
+            found.append(free.pop(best))
+        chosen[name] = tuple(found)
+    return chosen
 
 
 def _bare(text: str) -> str:
+    """Equal for texts that differ in case, spaces or punctuation only."""
     return "".join(c for c in text.casefold() if c.isalnum())
 
 
 def topic(split: str, language: str, seed: int) -> list[TextExample]:
-    """What an interface message is about (``mini_text.TOPICS``, told by the application it comes from); balanced."""
+    """What an interface message is about (``mini_text.TOPICS``, told by the application it comes from); balanced.
+
+    The messages are the same for every ``seed``, which only orders them: there are no more of them.
+    """
     rng = _rng("topic", split, seed)
-    by_topic = {name: [m for m in _topic_messages(split) if m.topic == name] for name in TOPICS}
-    size = min(len(found) for found in by_topic.values())
-    chosen = [m for found in by_topic.values() for m in rng.sample(found, size)]
+    chosen = [m for found in _topic_messages(split).values() for m in found]
     rng.shuffle(chosen)
     return [TextExample(i, _said(m, language), None, TOPICS.index(m.topic)) for i, m in enumerate(chosen)]
 
@@ -115,8 +157,13 @@ def _said(message: Message, language: str) -> str:
 
 @cache
 def _phrases(split: str) -> tuple[Message, ...]:
-    """Short interface messages (one to three words), the words outside entities."""
-    pool = {m.text["en"]: m for m in messages() if m.words <= 3 and len(m.text["en"]) <= 24}
+    """Short interface messages (one to three words), the words outside entities.
+
+    Those about data are left out: they name months and kinds of numbers.
+    """
+    pool = {
+        m.text["en"]: m for m in messages() if m.topic != "data" and m.words <= 3 and len(m.text["en"]) <= 24
+    }
     return tuple(pool[key] for key in part(list(pool), split, "phrases"))
 
 
@@ -135,8 +182,12 @@ def entities(split: str, language: str, seed: int) -> list[TagExample]:
     rng = _rng("entities", split, seed)
     examples = []
     for i in range(_SIZES[split]):
-        kinds = [rng.choice(("territory", "language", "date", "unit", "phrase")) for _ in range(rng.randint(3, 5))]
-        things = [rng.choice(_phrases(split)) if kind == "phrase" else draw(rng, kind, split) for kind in kinds]
+        kinds = [
+            rng.choice(("territory", "language", "date", "unit", "phrase")) for _ in range(rng.randint(3, 5))
+        ]
+        things = [
+            rng.choice(_phrases(split)) if kind == "phrase" else draw(rng, kind, split) for kind in kinds
+        ]
         words: list[str] = []
         tags: list[str] = []
         texts = [_said(t, language) if isinstance(t, Message) else render(t, language) for t in things]

@@ -18,7 +18,7 @@ from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 
-from ..errors import DataError, MissingDependency, unknown
+from ..errors import DataError, MissingDependency
 from .mini_names import LANGUAGES, package
 
 __all__ = ["TOPICS", "Message", "Sentence", "english_messages", "messages", "prose_digest", "sentences"]
@@ -71,7 +71,12 @@ class Sentence:
 
 def _catalogue(folder: str, language: str) -> dict[str, str]:
     root = package(folder.partition("/")[0], "django-allauth" if folder.startswith("allauth") else "django")
-    path = Path(root.__file__).parent.parent / folder / _FOLDERS.get(language, language) / "LC_MESSAGES/django.mo"
+    path = (
+        Path(root.__file__).parent.parent
+        / folder
+        / _FOLDERS.get(language, language)
+        / "LC_MESSAGES/django.mo"
+    )
     try:
         with path.open("rb") as stream:
             catalogue = gettext.GNUTranslations(stream)
@@ -89,8 +94,20 @@ def _tidy(text: str) -> str:
     return " ".join(text.replace("\u00a0", " ").split())
 
 
+@cache
+def _language_names() -> frozenset[str]:
+    """Names of languages, which Django's catalogue holds for its own settings."""
+    table = package("django.conf.locale", "django").LANG_INFO
+    return frozenset(entry["name"] for entry in table.values() if "name" in entry)
+
+
 def _usable(text: str) -> bool:
-    return bool(text) and not _UNWANTED.search(text) and any(c.isalpha() for c in text)
+    return (
+        bool(text)
+        and text not in _language_names()
+        and not _UNWANTED.search(text)
+        and any(c.isalpha() for c in text)
+    )
 
 
 @cache
@@ -140,12 +157,14 @@ def _folded(text: str) -> str:
 
 _SENTENCE_END = re.compile(r"(?<=[a-z)\"*][.?])\s+(?=[A-Z\"*])")
 _MARKED = re.compile(r'(?P<code>(?<![\w"])"[^"\n]+"(?!"))|(?P<term>(?<![\w*])\*[^*\n]+\*(?![\w*]))')
-_FIRST_WORD = re.compile(r"[A-Z][a-z']*$")
+_FIRST_WORD = re.compile(r"[A-Z][a-z']*,?$")
+_TYPOGRAPHY = str.maketrans({"\u2019": "'", "\u201c": "'", "\u201d": "'", "\u2014": "-", "\u2013": "-"})
+_SHORTEST, _LONGEST_SENTENCE = 7, 24
 
 
 @cache
 def sentences() -> tuple[Sentence, ...]:
-    """English sentences of 8 to 24 words, in the order of topics; markup removed and kept beside the words."""
+    """English sentences of 7 to 24 words, in the order of topics; markup removed and kept beside the words."""
     try:
         topics: dict[str, str] = import_module("pydoc_data.topics").topics
     except ModuleNotFoundError:
@@ -158,7 +177,8 @@ def sentences() -> tuple[Sentence, ...]:
         for paragraph in re.split(r"\n\s*\n", topics[topic]):
             if not _is_prose(paragraph):
                 continue
-            for raw in _SENTENCE_END.split(" ".join(paragraph.split())):
+            text = " ".join(paragraph.split()).removeprefix("* ").translate(_TYPOGRAPHY)
+            for raw in _SENTENCE_END.split(text):
                 sentence = _parsed(topic, raw)
                 if sentence is not None and sentence.text not in seen:
                     seen.add(sentence.text)
@@ -167,9 +187,15 @@ def sentences() -> tuple[Sentence, ...]:
 
 
 def _is_prose(paragraph: str) -> bool:
-    """Flush-left text: literal blocks are indented, headings underlined, grammar has ``::=``."""
+    """Running text: one margin, a capital first, a full stop last; not code, grammar, headings or tables."""
     lines = paragraph.strip("\n").split("\n")
-    return not any(line.startswith((" ", "*", "=", "-", "+", "|", ">")) or "::" in line for line in lines)
+    margins = {len(line) - len(line.lstrip()) for line in lines[1:]}
+    return (
+        len(margins) <= 1
+        and bool(re.match(r'\s*(\* )?["*]?[A-Z]', lines[0]))
+        and lines[-1].endswith((".", '."', ".)"))
+        and not any(sign in paragraph for sign in ("::", ">>>", "***", "===", "---"))
+    )
 
 
 def _parsed(topic: str, raw: str) -> Sentence | None:
@@ -185,7 +211,11 @@ def _parsed(topic: str, raw: str) -> Sentence | None:
             _append(words, marks, match.group()[1:-1], mark, glued=glued)
             position = match.end()
     text = " ".join(words)
-    if not 8 <= len(words) <= 24 or not text.endswith(".") or not _FIRST_WORD.match(words[0]):
+    if (
+        not _SHORTEST <= len(words) <= _LONGEST_SENTENCE
+        or not text.endswith(".")
+        or not _FIRST_WORD.match(words[0])
+    ):
         return None
     if any(sign in text for sign in ('"', "*", "`", "<", ">", "{", "}", "|", "\\")) or not text.isascii():
         return None
@@ -208,11 +238,3 @@ def prose_digest() -> str:
     """Eight hexadecimal digits that change with the text of ``sentences()`` (a Python release may change it)."""
     lines = "\n".join(f"{s.topic}\t{s.text}\t{' '.join(s.marks)}" for s in sentences())
     return sha256(lines.encode()).hexdigest()[:8]
-
-
-def topic_label(topic: str) -> int:
-    """Index of ``topic`` in ``TOPICS``."""
-    try:
-        return TOPICS.index(topic)
-    except ValueError:
-        raise unknown("topic", topic, TOPICS) from None

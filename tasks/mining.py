@@ -1,4 +1,5 @@
-"""Bitext mining: find the translation pairs in two lists of sentences that also hold unpaired ones (BUCC in XTREME)."""
+"""Bitext mining: find the translation pairs in two lists of sentences that also hold unpaired ones (BUCC in
+XTREME)."""
 
 from __future__ import annotations
 
@@ -19,13 +20,14 @@ class Mining:
     """Ratio margin, greedy one-to-one matching, and a threshold that the test labels never see.
 
     Candidates are the best of each sentence's ``neighbours`` (4) cosine neighbours, from both sides; they are
-    accepted in order of their margin, each sentence once (Artetxe and Schwenk 2019, "max" retrieval). The threshold
-    is the one with the best F1 on the ``dev`` split *of the same language*, whichever split is scored. Equal
-    sentences of one side are one candidate, as BUCC prescribes.
+    accepted in order of their margin, each sentence once (Artetxe and Schwenk 2019, "max" retrieval). The
+    threshold is the one with the best F1 on the ``dev`` split *of the same language*, whichever split is
+    scored. Equal sentences of one side are one candidate, as BUCC prescribes.
 
-    Metrics: one row per sentence of the test language, distractors included; ``f1`` has numerator 2·tp and denominator
-    predicted + gold, so that its ratio of sums is the F1 over all pairs. ``precision`` and ``recall`` likewise.
-    Options: ``views`` (see ``pooling.view_names``; a threshold for each), ``neighbours``.
+    Metrics: one row per sentence of the test language, distractors included; ``f1`` has numerator 2·tp and
+    denominator predicted + gold, so that its ratio of sums is the F1 over all pairs. ``precision`` and
+    ``recall`` likewise. Options: ``views`` (see ``pooling.view_names``; a threshold for each),
+    ``neighbours``.
     """
 
     name = "mining"
@@ -39,7 +41,9 @@ class Mining:
         """The views that ``evaluate`` returns, the primary one first."""
         return view_names(task, encoder)
 
-    def evaluate(self, model: Model, task: Task, split: str, language: str, *, batch_tokens: int) -> list[Outcomes]:
+    def evaluate(
+        self, model: Model, task: Task, split: str, language: str, *, batch_tokens: int
+    ) -> list[Outcomes]:
         """One ``Outcomes`` per view; a prediction is the id of the mined translation, or empty."""
         corpora = [_Corpus.of(task, part, language) for part in ("dev", split)]
         vectors = [
@@ -91,10 +95,12 @@ class _Corpus(NamedTuple):
         texts, text_of = distinct([e.text for e in rows if e.text is not None])
         translations, _ = distinct([e.translation for e in examples if e.translation is not None])
         position = {text: p for p, text in enumerate(translations)}
-        gold = np.array([-1 if e.translation is None else position[e.translation] for e in rows], dtype=np.int64)
+        gold = np.array(
+            [-1 if e.translation is None else position[e.translation] for e in rows], dtype=np.int64
+        )
         if not (gold >= 0).any():
             raise DataError(
-                f"task `{task.name}`, split `{split}`, language `{language}`: no item has both a text and a translation",
+                f"task `{task.name}`, {split}, `{language}`: no item has both a text and a translation",
                 "mining needs pairs to be found, in dev (for the threshold) and in the split that is scored",
             )
         owner: dict[str, int] = {}
@@ -106,12 +112,13 @@ class _Corpus(NamedTuple):
 
 
 def mine(similarity: Similarity, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Greedy one-to-one matching by ratio margin: for each query (N,) its candidate (-1: none) and the margin (-inf)."""
+    """Greedy one-to-one matching by ratio margin: for each query (N,) its candidate (-1: none) and the margin
+    (-inf)."""
     forward, backward = margins(similarity, k)
     queries, candidates = np.arange(similarity.queries), np.arange(similarity.candidates)
     best_forward, best_backward = forward.value.argmax(1), backward.value.argmax(1)
-    left = np.concatenate([queries, backward.index[candidates, best_backward]])
-    right = np.concatenate([forward.index[queries, best_forward], candidates])
+    left = np.concatenate([queries, backward.position[candidates, best_backward]])
+    right = np.concatenate([forward.position[queries, best_forward], candidates])
     margin = np.concatenate([forward.value[queries, best_forward], backward.value[candidates, best_backward]])
     matched = np.full(similarity.queries, -1, dtype=np.int64)
     score = np.full(similarity.queries, -np.inf)
@@ -124,9 +131,11 @@ def mine(similarity: Similarity, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def best_threshold(matched: np.ndarray, score: np.ndarray, gold: np.ndarray) -> float:
-    """The threshold whose accepted rows (``score >= threshold``) have the best F1 against ``gold`` (-1: no pair).
+    """The threshold whose accepted rows (``score >= threshold``) have the best F1 against ``gold`` (-1: no
+    pair).
 
-    Halfway between two neighbouring scores; of equally good ones the highest. Infinite when no match is right.
+    Halfway between two neighbouring scores; of equally good ones the highest. Infinite when no match is
+    right.
     """
     rows = np.flatnonzero(matched >= 0)
     rows = rows[np.argsort(-score[rows], kind="stable")]
@@ -139,7 +148,8 @@ def best_threshold(matched: np.ndarray, score: np.ndarray, gold: np.ndarray) -> 
     if not len(rows) or right[-1] == 0:
         return float("inf")
     best = int(f1.argmax())
-    following = ordered[best + 1] if best + 1 < len(rows) else ordered[best]
+    # with nothing rejected on dev the other end is 1, the margin of a pair no nearer than any neighbours
+    following = ordered[best + 1] if best + 1 < len(rows) else min(1.0, ordered[best])
     return float((ordered[best] + following) / 2)
 
 

@@ -1,4 +1,4 @@
-"""What single sentences, sentence pairs and choices share: inputs for one sentence vector each, and their scores.
+"""What sentences, sentence pairs and choices share: inputs of one sentence vector each, and their scores.
 
 ``joint``: every scored pair is one input, ``separate``: every text is one input and the head compares two
 vectors. A single sentence is compared with the zero vector under ``separate``, so that one head fits both.
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from ..adapters.base import Encoder
 from ..models.heads import compare, sentence_vectors
-from .batching import Ids, Template, encode, token_batches, token_limit, tokenise
 from .base import Task
+from .batching import Ids, Template, encode, token_batches, token_limit, tokenise
 
 __all__ = ["PairFeature", "pair_features", "pair_scores"]
 
@@ -46,7 +46,7 @@ def pair_features(
     task: Task,
     encoder: Encoder,
 ) -> list[PairFeature]:
-    """Tokenise texts with their seconds (none: a single sentence), cut to the token limit, longest text first."""
+    """Tokenise texts with their seconds (none: a single sentence), cut to the token limit, longest first."""
     prefix, limit = encoder.info.text_prefix, token_limit(task, encoder)
     separate = encoder.info.pair_encoding == "separate"
     template = Template.of(encoder.tokenizer)

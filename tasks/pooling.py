@@ -1,6 +1,8 @@
-"""Sentence vectors for tasks in which nothing is trained: several views (layer x pooling) from one forward pass.
+"""Sentence vectors for tasks in which nothing is trained: several views (layer x pooling) from one forward
+pass.
 
-The gains of retrieval depend on the layer (Phang et al. 2020 were scored at a fixed one), so a task can ask for all.
+The gains of retrieval depend on the layer (Phang et al. 2020 were scored at a fixed one), so a task can ask
+for all.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from .batching import Ids, Template, encode, token_batches, token_limit, tokenis
 __all__ = ["PRIMARY", "SentenceVectors", "distinct", "evaluating", "view_names"]
 
 PRIMARY = "layer=last,pool=native"
-"""The encoder's own sentence vector, ``Encoded.pooled``: the one view every encoder has, and the one scores are quoted in."""
+"""The encoder's own sentence vector, ``Encoded.pooled``: the one view every encoder has, and the one scores
+are quoted in."""
 
 _NAME = re.compile(r"layer=(last|\d+),pool=(native|mean|cls)")
 _REMEMBERED_TEXTS = 20_000
@@ -36,11 +39,11 @@ _SAMPLE = 65_536
 def view_names(task: Task, encoder: Encoder) -> tuple[str, ...]:
     """The views that ``task.options["views"]`` asks for, the primary one first.
 
-    ``"primary"`` (default): the encoder's own sentence vector. ``"layers"``: besides it the mean over tokens of
-    every layer. ``"all"``: the mean and the first token ("cls") of every layer. A list names views one by one:
-    ``layer=0`` is the embeddings, ``layer=last`` the last layer, pooling ``mean``, ``cls`` or (last layer only)
-    ``native``. A mean runs over all attended tokens, special tokens included, as in XTREME and jiant. Raises
-    ``SuiteError`` for a view that the encoder does not have.
+    ``"primary"`` (default): the encoder's own sentence vector. ``"layers"``: besides it the mean over tokens
+    of every layer. ``"all"``: the mean and the first token ("cls") of every layer. A list names views one by
+    one: ``layer=0`` is the embeddings, ``layer=last`` the last layer, pooling ``mean``, ``cls`` or (last
+    layer only) ``native``. A mean runs over all attended tokens, special tokens included, as in XTREME and
+    jiant. Raises ``SuiteError`` for a view that the encoder does not have.
     """
     asked = task.options.get("views", "primary")
     layers = [*map(str, range(encoder.info.layers)), "last"]
@@ -60,8 +63,8 @@ def view_names(task: Task, encoder: Encoder) -> tuple[str, ...]:
 def distinct(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
     """Distinct texts in order of first appearance, and the position (N,) of each text among them.
 
-    Equal texts get one vector: two copies in different batches differ in the last bits, and a tie between them would
-    be decided by rounding.
+    Equal texts get one vector: two copies in different batches differ in the last bits, and a tie between
+    them would be decided by rounding.
     """
     found = {text: row for row, text in enumerate(dict.fromkeys(texts))}
     return list(found), np.array([found[text] for text in texts], dtype=np.int64)
@@ -81,7 +84,8 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 class SentenceVectors:
-    """Turns texts into unit vectors; a kind holds one, which remembers tokens, and vectors that other languages share."""
+    """Turns texts into unit vectors; a kind holds one, which remembers tokens, and vectors that other
+    languages share."""
 
     def __init__(self) -> None:
         self._tokens: OrderedDict[tuple[object, ...], list[Ids]] = OrderedDict()
@@ -92,11 +96,13 @@ class SentenceVectors:
     def __call__(
         self, model: Model, task: Task, texts: Sequence[str], *, batch_tokens: int, shared: bool = False
     ) -> dict[str, Tensor]:
-        """View name -> (N, H) float32 vectors of unit length, on the encoder's device, in the order of ``texts``.
+        """View name -> (N, H) float32 vectors of unit length, on the encoder's device, in the order of
+        ``texts``.
 
-        ``shared`` says that other languages will ask for the same texts (the source-language side of a parallel test
-        set): their vectors are kept until another ``Model`` comes or its weights are seen to change. Whole lists are
-        kept, never single texts, so that batches (and with them the last bits) do not depend on what was asked before.
+        ``shared`` says that other languages will ask for the same texts (the source-language side of a
+        parallel test set): their vectors are kept until another ``Model`` comes or its weights are seen to
+        change. Whole lists are kept, never single texts, so that batches (and with them the last bits) do not
+        depend on what was asked before.
         """
         names = view_names(task, model.encoder)
         if not shared or len(texts) > _REMEMBERED_TEXTS:
@@ -163,7 +169,8 @@ def _pool(encoded: Encoded, name: str) -> Tensor:
 
 
 def _checksum(module: nn.Module) -> float:
-    """A number that an optimizer step changes: the sum of at most 65,536 evenly spaced values of every parameter."""
+    """A number that an optimizer step changes: the sum of at most 65,536 evenly spaced values of every
+    parameter."""
     total = torch.zeros((), dtype=torch.float64)
     for parameter in module.parameters():
         values = parameter.detach().reshape(-1)

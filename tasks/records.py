@@ -31,7 +31,8 @@ _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 
 
 def fill(pattern: str, values: Mapping[str, str]) -> str:
-    """Fill ``{name}`` placeholders; unlike ``str.format`` it evaluates nothing. ``SuiteError`` for an unknown name."""
+    """Fill ``{name}`` placeholders; unlike ``str.format`` it evaluates nothing. ``SuiteError`` for an unknown
+    name."""
 
     def value(match: re.Match[str]) -> str:
         name = match.group(1)
@@ -69,7 +70,8 @@ def present(record: Record, column: str) -> Any:
 
 
 def mapped(task: Task, record: Record, number: int, columns: Mapping[str, Any]) -> Any:
-    """The example that ``record`` holds for ``task``, with id ``number``; ``DataError`` names ``record.where``."""
+    """The example that ``record`` holds for ``task``, with id ``number``; ``DataError`` names
+    ``record.where``."""
     return _READERS[task.kind](task, _Row(record, columns), number)
 
 
@@ -162,9 +164,7 @@ def _tag(labels: tuple[str, ...], tag: Any, where: str) -> str:
         return tag
     if isinstance(tag, int) and not isinstance(tag, bool) and 0 <= tag < len(labels):
         return labels[tag]
-    raise DataError(
-        f"{where}: the tag {tag!r} is outside the label set", nearest(str(tag), labels)
-    )
+    raise DataError(f"{where}: the tag {tag!r} is outside the label set", nearest(str(tag), labels))
 
 
 def _span_example(task: Task, row: _Row, number: int) -> SpanExample:
@@ -175,7 +175,8 @@ def _span_example(task: Task, row: _Row, number: int) -> SpanExample:
 
 
 def _answers(row: _Row) -> tuple[tuple[int, str], ...]:
-    """Answers as a list of {text, answer_start}, as {text: [...], answer_start: [...]}, or from two columns."""
+    """Answers as a list of {text, answer_start}, as {text: [...], answer_start: [...]}, or from two
+    columns."""
     if "answer_text" in row.columns or (not row.has("answers") and row.has("answer_text")):
         found: Any = [{"text": row.value("answer_text"), "answer_start": row.value("answer_start")}]
     else:

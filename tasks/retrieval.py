@@ -19,8 +19,9 @@ _DIRECTIONS = ("to-source", "from-source")
 class Retrieval:
     """Nearest neighbour by cosine; accuracy is the share of sentences whose translation comes first.
 
-    Each sentence of the test language looks for its translation in the source language, as in XTREME (Hu et al. 2020,
-    §3.1); nothing is trained. Equal translations are one candidate, so that a repeated sentence is not an error.
+    Each sentence of the test language looks for its translation in the source language, as in XTREME (Hu et
+    al. 2020, §3.1); nothing is trained. Equal translations are one candidate, so that a repeated sentence is
+    not an error.
 
     Options: ``views`` (see ``pooling.view_names``), ``similarity`` = "cosine" or "margin" (ratio margin over
     ``neighbours`` = 4 sentences), ``direction`` = "to-source" or "from-source".
@@ -37,7 +38,9 @@ class Retrieval:
         """The views that ``evaluate`` returns, the primary one first."""
         return view_names(task, encoder)
 
-    def evaluate(self, model: Model, task: Task, split: str, language: str, *, batch_tokens: int) -> list[Outcomes]:
+    def evaluate(
+        self, model: Model, task: Task, split: str, language: str, *, batch_tokens: int
+    ) -> list[Outcomes]:
         """One ``Outcomes`` per view, one row per pair; predictions are ids of the retrieved pair."""
         examples = _pairs(task, split, language)
         texts, text_of = distinct([str(e.text) for e in examples])
@@ -56,7 +59,8 @@ class Retrieval:
         return results
 
     def baselines(self, task: Task, split: str, language: str) -> dict[str, float]:
-        """Accuracy of character trigrams (shared names, numbers and loan words), by the task's own procedure."""
+        """Accuracy of character trigrams (shared names, numbers and loan words), by the task's own
+        procedure."""
         examples = _pairs(task, split, language)
         texts, text_of = distinct([str(e.text) for e in examples])
         translations, translation_of = distinct([str(e.translation) for e in examples])
@@ -71,7 +75,7 @@ def _pairs(task: Task, split: str, language: str) -> list[PairExample]:
     for example in examples:
         if example.text is None or example.translation is None:
             raise DataError(
-                f"task `{task.name}`, split `{split}`, language `{language}`: example {example.id} has one side only",
+                f"task `{task.name}`, {split}, `{language}`: example {example.id} has one side only",
                 "retrieval needs pairs; a task with distractors is of kind `mining`",
             )
     return examples
@@ -93,13 +97,18 @@ def _direction(task: Task) -> str:
 def _nearest(task: Task, similarity: Similarity) -> np.ndarray:
     """(N,) position of the best candidate of each query; of equal ones the first."""
     if _option(task, "similarity", _SIMILARITIES) == "cosine":
-        return neighbours(similarity.rows, similarity.queries, similarity.candidates, 1).index[:, 0]
+        return neighbours(similarity.rows, similarity.queries, similarity.candidates, 1).position[:, 0]
     found: Neighbours = margins(similarity, int(task.options.get("neighbours", 4)))[0]
-    return np.take_along_axis(found.index, found.value.argmax(1)[:, None], 1)[:, 0]
+    return np.take_along_axis(found.position, found.value.argmax(1)[:, None], 1)[:, 0]
 
 
 def _outcomes(
-    examples: list[PairExample], language: str, view: str, found: np.ndarray, gold: np.ndarray, carrier: np.ndarray
+    examples: list[PairExample],
+    language: str,
+    view: str,
+    found: np.ndarray,
+    gold: np.ndarray,
+    carrier: np.ndarray,
 ) -> Outcomes:
     ids = np.array([e.id for e in examples], dtype=np.int32)
     first: dict[int, int] = {}

@@ -16,7 +16,8 @@ _BLOCK = 2**24
 
 
 class Similarity(NamedTuple):
-    """Similarities of N queries and M candidates, made row by row: neither side's matrix is ever whole in memory."""
+    """Similarities of N queries and M candidates, made row by row: neither side's matrix is ever whole in
+    memory."""
 
     rows: Callable[[int, int], Tensor]
     """``rows(start, stop)`` -> (stop - start, M) float32."""
@@ -29,7 +30,7 @@ class Similarity(NamedTuple):
 class Neighbours(NamedTuple):
     value: np.ndarray
     """(N, k) float64 similarities, the largest first."""
-    index: np.ndarray
+    position: np.ndarray
     """(N, k) int64 positions; equal values stand in the order of their positions."""
 
 
@@ -69,20 +70,21 @@ def neighbours(block: Callable[[int, int], Tensor], size: int, others: int, k: i
 
 
 def margins(similarity: Similarity, k: int) -> tuple[Neighbours, Neighbours]:
-    """Ratio margins of the ``k`` nearest candidates of each query, and of the ``k`` nearest queries of each candidate.
+    """Ratio margins of the ``k`` nearest candidates of each query, and of the ``k`` nearest queries of each
+    candidate.
 
-    margin(x, y) = cos(x, y) / ((mean cos of x's k neighbours + mean cos of y's k neighbours) / 2): Artetxe and
-    Schwenk 2019 (arXiv 1811.01136), eq. 2, "ratio". Order and positions stay those of the cosine.
+    margin(x, y) = cos(x, y) / ((mean cos of x's k neighbours + mean cos of y's k neighbours) / 2): Artetxe
+    and Schwenk 2019 (arXiv 1811.01136), eq. 2, "ratio". Order and positions stay those of the cosine.
     """
     forward = neighbours(similarity.rows, similarity.queries, similarity.candidates, k)
     backward = neighbours(similarity.columns, similarity.candidates, similarity.queries, k)
     of_query, of_candidate = forward.value.mean(1), backward.value.mean(1)
 
     def scaled(found: Neighbours, own: np.ndarray, other: np.ndarray) -> Neighbours:
-        mean = (own[:, None] + other[found.index]) / 2
+        mean = (own[:, None] + other[found.position]) / 2
         # trigram rows can be all zero: nothing in common is margin 0
         value = np.divide(found.value, mean, out=np.zeros_like(found.value), where=mean > 0)
-        return Neighbours(value, found.index)
+        return Neighbours(value, found.position)
 
     return scaled(forward, of_query, of_candidate), scaled(backward, of_candidate, of_query)
 
@@ -112,7 +114,7 @@ def trigrams(queries: Sequence[str], candidates: Sequence[str]) -> Similarity:
     left, right = _unit(left), _unit(right)
 
     def product(one: sparse.csr_array, other: sparse.csr_array) -> Callable[[int, int], Tensor]:
-        turned = other.T.tocsr()
+        turned = sparse.csr_array(other.T)
         return lambda start, stop: torch.from_numpy((one[start:stop] @ turned).toarray().astype(np.float32))
 
     return Similarity(product(left, right), product(right, left), len(queries), len(candidates))
@@ -121,4 +123,4 @@ def trigrams(queries: Sequence[str], candidates: Sequence[str]) -> Similarity:
 def _unit(matrix: sparse.csr_array) -> sparse.csr_array:
     length = np.sqrt(np.asarray((matrix * matrix).sum(axis=1)).ravel())
     scale = np.divide(1.0, length, out=np.zeros_like(length), where=length > 0)
-    return (sparse.diags_array(scale) @ matrix).tocsr()
+    return sparse.csr_array(sparse.diags_array(scale) @ matrix)

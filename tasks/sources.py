@@ -1,4 +1,5 @@
-"""Where examples come from: a folder of files that a user declares in TOML, or a generator of the mini suite."""
+"""Where examples come from: a folder of files that a user declares in TOML, or a generator of the mini
+suite."""
 
 from __future__ import annotations
 
@@ -27,8 +28,8 @@ _LARGEST_ID = 2**31 - 1
 class GeneratorSource:
     """Examples made by a function ``function(split, language, seed, **options) -> list[Example]``.
 
-    ``target`` names it as ``"module:function"``; ``version`` is the generator's own version, raised with every change
-    of its output; ``packages`` are the distributions whose contents the output is made of.
+    ``target`` names it as ``"module:function"``; ``version`` is the generator's own version, raised with
+    every change of its output; ``packages`` are the distributions whose contents the output is made of.
     """
 
     target: str
@@ -40,10 +41,11 @@ class GeneratorSource:
     """The extra of xtremex that installs ``packages``."""
 
     def load(self, task: Task, split: str, language: str) -> list[Any]:
-        """Examples of one split and language, generated once per process; the generator's own errors pass through.
+        """Examples of one split and language, generated once per process; the generator's own errors pass
+        through.
 
-        Raises ``MissingDependency`` with the pip line when a package is absent, ``SuiteError`` for a target that
-        does not exist.
+        Raises ``MissingDependency`` with the pip line when a package is absent, ``SuiteError`` for a target
+        that does not exist.
         """
         self._installed()
         options = json.dumps(dict(self.options), sort_keys=True, ensure_ascii=False)
@@ -84,9 +86,9 @@ def _generate(target: str, split: str, language: str, seed: int, options: str) -
 class FolderSource:
     """Examples in files: one file per split and language (or one for all languages of a split).
 
-    ``files`` maps a split to a path below ``root`` in which ``{split}``, ``{language}`` and ``{code}`` are filled in;
-    ``codes`` gives the ``{code}`` of languages whose files use other names. ``columns`` maps a field of the
-    kind's example to the column that holds it (``docs/add-a-task.md`` lists the fields).
+    ``files`` maps a split to a path below ``root`` in which ``{split}``, ``{language}`` and ``{code}`` are
+    filled in; ``codes`` gives the ``{code}`` of languages whose files use other names. ``columns`` maps a
+    field of the kind's example to the column that holds it (``docs/add-a-task.md`` lists the fields).
     """
 
     root: Path
@@ -103,14 +105,15 @@ class FolderSource:
         pattern = self.files.get(split)
         if pattern is None:
             raise DataError(
-                f"{self.root}: no file is declared for the split `{split}` (declared: {', '.join(self.files)})",
+                f"{self.root}: no file is declared for split `{split}` (only {', '.join(self.files)})",
                 f'add `{split} = "..."` to `files` of the task',
             )
         code = self.codes.get(language, language)
         return self.root / fill(pattern, {"split": split, "language": language, "code": code})
 
     def fingerprint(self) -> str:
-        """SHA-256 over the bytes of every file in use, by split and language, and over what maps columns to fields.
+        """SHA-256 over the bytes of every file in use, by split and language, and over what maps columns to
+        fields.
 
         Where the folder lies does not enter it: the same data elsewhere are the same data.
         """
@@ -149,7 +152,8 @@ class FolderSource:
         return declared[0] if declared else None
 
     def _ids(self, task: Task, split: str, language: str, records: list[Record]) -> list[int]:
-        """Integer ids: the file's own where they are integers, else positions in the reference language's file."""
+        """Integer ids: the file's own where they are integers, else positions in the reference language's
+        file."""
         keys = _keys(records, self.columns)
         if not task.parallel:
             return list(range(len(records)))
@@ -173,7 +177,7 @@ class FolderSource:
         for record, key in zip(records, keys, strict=True):
             if key not in position:
                 raise DataError(
-                    f"{record.where}: id `{key}` does not occur in {path}, and the task says `parallel = true`",
+                    f"{record.where}: id `{key}` is not in {path}, and the task says `parallel = true`",
                     "set parallel = false, or use integer ids, which need no reference file",
                 )
         return [position[key] for key in keys]
@@ -195,7 +199,8 @@ class FolderSource:
 
 
 def _keys(records: list[Record], columns: Mapping[str, Any]) -> list[Any] | None:
-    """The id of every record (int or str), or None when the files have no ids; refuses repeated and partial ids."""
+    """The id of every record (int or str), or None when the files have no ids; refuses repeated and partial
+    ids."""
     column = columns.get("id", "id")
     if "id" not in columns and not any(column in record.fields for record in records):
         return None
@@ -217,6 +222,4 @@ def _clustered(examples: list[SpanExample]) -> list[SpanExample]:
     first: dict[str, int] = {}
     for example in examples:
         first[example.context] = min(first.get(example.context, example.id), example.id)
-    return [
-        SpanExample(e.id, e.question, e.context, e.answers, cluster=first[e.context]) for e in examples
-    ]
+    return [SpanExample(e.id, e.question, e.context, e.answers, cluster=first[e.context]) for e in examples]

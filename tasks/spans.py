@@ -21,7 +21,7 @@ __all__ = ["SpanExtraction"]
 
 
 class SpanExtraction:
-    """``SpanExample`` -> a slice of its context; metrics ``f1`` and ``em``, num = best over the answers, den = 1.
+    """``SpanExample`` -> a slice of its context; metrics ``f1`` and ``em``: num = best over answers, den = 1.
 
     Options of a task:
 
@@ -53,7 +53,7 @@ class SpanExtraction:
     def features(
         self, examples: Sequence[SpanExample], task: Task, encoder: Encoder
     ) -> list[list[SpanFeature]]:
-        """The windows of each example. Under ``separate`` the question is an input of its own, a sentence vector."""
+        """The windows of each example; under ``separate`` the question is an input of its own."""
         info, limit = encoder.info, token_limit(task, encoder)
         joint = info.pair_encoding == "joint"
         template = Template.of(encoder.tokenizer)
@@ -75,7 +75,7 @@ class SpanExtraction:
         return 1.0
 
     def loss(self, encoder: Encoder, head: nn.Module, features: Sequence[SpanFeature]) -> Tensor:
-        """Mean of the cross-entropies of start and end, a window weighing 1 / windows, summed; a float32 scalar."""
+        """Sum over windows of (start + end cross-entropy) / 2, weighted by 1 / windows; float32 scalar."""
         scores = _scores(encoder, head, features)
         targets = [(feature.start_target, feature.end_target) for feature in features]
         losses = F.cross_entropy(
@@ -116,7 +116,7 @@ class SpanExtraction:
 
 
 def _scores(encoder: Encoder, head: nn.Module, features: Sequence[SpanFeature]) -> Tensor:
-    """Start and end scores (B, T, 2) float32; -inf on padding. Equal contexts and questions are encoded once."""
+    """Start and end scores (B, T, 2) float32; -inf on padding. Equal inputs are encoded once."""
     rows, which = _distinct([feature.ids for feature in features])
     encoded = encode(encoder, rows)
     states, mask = encoded.hidden_states[-1][which], encoded.mask[which]

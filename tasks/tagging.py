@@ -129,7 +129,7 @@ class Tagging:
         return [Outcomes(language, "", ids, ids, metrics, printed)]
 
     def baselines(self, task: Task, split: str, language: str) -> dict[str, float]:
-        """``constant tag``: the best tag given to every word (chosen on the test set itself: an upper bound)."""
+        """``constant tag``: the best tag for every word (chosen on the scored set itself: an upper bound)."""
         examples = task.source.load(task, split, language)
         words = sum(len(example.words) for example in examples)
         scores = []
@@ -160,7 +160,7 @@ def _parts(word_of: np.ndarray, room: int) -> list[slice]:
 def _feature(
     ids: np.ndarray, word_of: np.ndarray, tags: np.ndarray, boundaries: np.ndarray, template: Template
 ) -> TagFeature:
-    # sort by word, real pieces before bare boundaries; the sort is stable, so the first real piece leads its word
+    # by word, real pieces before bare boundaries; lexsort is stable, so the first real piece leads its word
     order = np.lexsort((np.isin(ids, boundaries), word_of))
     words, leading = np.unique(word_of[order], return_index=True)
     tokens = order[leading] + len(template.single[0])
@@ -178,7 +178,7 @@ def _word_scores(encoder: Encoder, head: nn.Module, features: Sequence[TagFeatur
 def _metrics(
     task: Task, examples: Sequence[TagExample], predicted: np.ndarray
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Numerators and denominators per sentence; ``predicted`` are label indices of all words, sentence after sentence."""
+    """Numerators and denominators per sentence; ``predicted`` (W,) are the label indices of all words."""
     index = {name: position for position, name in enumerate(task.labels)}
     gold = np.array([index[tag] for example in examples for tag in example.tags])
     sentence = np.repeat(np.arange(len(examples)), [len(example.words) for example in examples])

@@ -19,7 +19,7 @@ Problem = tuple[str, str]
 
 
 def label_index(label: str, task: Task, location: str) -> int:
-    """Position of ``label`` in ``task.labels``; ``DataError`` with the nearest labels for one outside the set."""
+    """Position of ``label`` in ``task.labels``; ``DataError`` with the nearest labels if it is not there."""
     if label not in task.labels:
         raise DataError(f"{location}: label `{label}` is outside the label set", nearest(label, task.labels))
     return task.labels.index(label)
@@ -32,7 +32,7 @@ def validate(
     language: str,
     locations: Sequence[str] | None = None,
 ) -> None:
-    """Check one split of one language: not empty, ids unique, each example of the kind's type and free of contradictions.
+    """Check one split of one language: not empty, ids unique, examples of the kind's type, consistent.
 
     Kinds of third parties are checked for emptiness and ids only. Raises ``DataError`` at the first fault.
     """
@@ -41,13 +41,13 @@ def validate(
         raise DataError(
             f"{whole}: no examples", "give the split at least one example, or leave the language out"
         )
-    kind_of_example, check = CHECKS.get(task.kind, (object, None))
+    expected, check = CHECKS.get(task.kind, (object, None))
     seen: dict[int, int] = {}
     for index, example in enumerate(examples):
         where = locations[index] if locations else f"{whole}, example {example.id}"
-        if not isinstance(example, kind_of_example):
+        if not isinstance(example, expected):
             raise DataError(
-                f"{where}: kind `{task.kind}` needs a {kind_of_example.__name__}, found {type(example).__name__}",
+                f"{where}: kind `{task.kind}` needs {expected.__name__}, found {type(example).__name__}",
                 "change the task's `kind`, or what its source returns",
             )
         if not 0 <= example.id < 2**31:

@@ -32,7 +32,7 @@ class SpanFeature:
     begin: np.ndarray
     """(T,) int32: first character in the context of each token; 0 outside the context."""
     end: np.ndarray
-    """(T,) int32: character after the last of each token; equal to ``begin`` where no span may start or end."""
+    """(T,) int32: character after the last of each token; = ``begin`` where no span may start or end."""
     start_target: int
     end_target: int
     share: float
@@ -51,7 +51,7 @@ class TokenisedContext:
 
 
 def tokenise_contexts(tokenizer: Any, contexts: Sequence[str]) -> list[TokenisedContext]:
-    """Tokens of each context without special tokens, their character spans trimmed of whitespace; each text once."""
+    """Tokens of each context without special tokens, and their character spans, trimmed of whitespace."""
     distinct = list(dict.fromkeys(contexts))
     if not distinct:
         return []
@@ -72,7 +72,7 @@ def tokenise_contexts(tokenizer: Any, contexts: Sequence[str]) -> list[Tokenised
 
 
 def _trim(text: str, begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Move both ends of each span inwards past whitespace; some tokenizers put the space before a word into its token."""
+    """Move both ends of each span inwards past whitespace: tokenizers may count a leading space in."""
     solid = np.array([not c.isspace() for c in text] + [True])
     places = np.flatnonzero(solid)
     next_solid = places[np.searchsorted(places, np.arange(len(text) + 1))]
@@ -84,7 +84,7 @@ def _trim(text: str, begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np
 
 
 def context_windows(tokens: int, room: int, stride: int) -> list[slice]:
-    """Cover ``tokens`` tokens by windows of at most ``room``, each ``stride`` after the one before, at least half overlapped."""
+    """Cover ``tokens`` tokens by windows of at most ``room``, each ``stride`` (at most half a window) on."""
     step = max(1, min(stride, room // 2))
     starts = range(0, max(1, tokens - room + step), step)
     return [slice(start, min(start + room, tokens)) for start in starts]
@@ -99,7 +99,7 @@ def span_features(
     stride: int,
     joint: bool,
 ) -> list[SpanFeature]:
-    """The windows of one example. ``question`` is without special tokens for joint input, with them for separate."""
+    """The windows of one example. ``question`` is bare for joint, with special tokens for separate."""
     room = template.room(limit, pair=joint) - (len(question) if joint else 0)
     windows = context_windows(len(context.ids), room, stride)
     before = (

@@ -1,7 +1,7 @@
-"""A complete simulated outcome folder in the format of `docs/outcomes.md`, for tests of the analysis and the report.
+"""A complete simulated outcome folder (`docs/outcomes.md`), for tests of the analysis and the report.
 
-Scores follow the generator of the calibration (`analysis/simulate.py`): a success probability with run, run x language
-and checkpoint effects, and example difficulty shared by all runs. Nothing here is a result.
+Scores follow the generator of the calibration (`analysis/simulate.py`): a success probability with run, run x
+language and checkpoint effects, and example difficulty shared by all runs. Nothing here is a result.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ TARGETS = (
     DemoTarget("mini-inference", "classification", ("accuracy",), 0.80),
     DemoTarget("mini-topic", "classification", ("accuracy",), 0.74, parallel=False),
     DemoTarget("mini-entities", "tagging", ("f1",), 0.62, parallel=False),
-    DemoTarget("mini-reading", "span", ("f1", "exact_match"), 0.77, cluster_size=4),
+    DemoTarget("mini-reading", "spans", ("f1", "exact_match"), 0.77, cluster_size=4),
     DemoTarget(
         "mini-sentences",
         "retrieval",
@@ -68,14 +68,14 @@ TARGETS = (
         views=("layer=1,pool=native", "layer=0,pool=mean"),
     ),
     DemoTarget("mini-mining", "mining", ("f1",), 0.70, parallel=False, trained=False),
-    DemoTarget("mini-pictures", "image-retrieval", ("recall@1",), 0.25, trained=False, retention=True),
+    DemoTarget("mini-pictures", "image-text", ("recall@1",), 0.25, trained=False, retention=True),
 )
 
 
 def _counts(
     rng: np.random.Generator, target: DemoTarget, hit: np.ndarray, second: np.ndarray
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Per metric (num, den) from successes ``hit`` (L, n) and a second, independent uniform draw of the same shape."""
+    """Per metric (num, den) from successes ``hit`` (L, n) and an independent uniform draw of that shape."""
     one = np.ones(hit.shape)
     if target.kind == "tagging":
         gold = 1.0 + (np.arange(hit.shape[1]) % 3)[None, :] * one
@@ -85,7 +85,7 @@ def _counts(
         gold = (np.arange(hit.shape[1]) % 4 != 0)[None, :] * one
         predicted = np.where(hit, gold, (second < 0.5) * one)
         return {"f1": (2 * np.where(hit, gold, 0.0), predicted + gold)}
-    if target.kind == "span":
+    if target.kind == "spans":
         overlap = np.where(hit, 1.0, np.round(0.6 * second, 2))
         return {"f1": (overlap, one), "exact_match": (hit * one, one)}
     return {target.metrics[0]: (hit * one, one)}
@@ -171,7 +171,9 @@ def _target_json(target: DemoTarget, languages: Sequence[str], n: int) -> dict[s
         "version": "1",
         "licence": "Apache-2.0",
         "description": f"simulated {target.kind} outcomes",
-        "baselines": {code: {"chance" if target.retention else rule: round(baseline, 4)} for code in languages},
+        "baselines": {
+            code: {"chance" if target.retention else rule: round(baseline, 4)} for code in languages
+        },
         "examples": {code: n for code in languages},
     }
 
@@ -192,19 +194,26 @@ def write_demo(
     restart: bool = True,
     exception: bool = False,
 ) -> Path:
-    """Write ``outcomes/*.parquet`` and ``suite.json`` under ``folder`` with simulated data; returns ``folder``.
+    """Write simulated ``outcomes/*.parquet`` and ``suite.json`` under ``folder``; returns ``folder``.
 
-    ``effect`` is the true difference in differences of the vision arm on the probability scale (the scrambled arm's is
-    0). ``restart`` flags one restarted and one collapsed run, ``exception`` declares one unequal schedule.
+    ``effect`` is the true difference in differences of the vision arm on the probability scale (the scrambled
+    arm's is 0). ``restart`` flags one restarted and one collapsed run, ``exception`` declares one unequal
+    schedule.
     """
     folder = Path(folder)
     (folder / "outcomes").mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
-    gains = {c: 0.0 if c == "none" else g for c, g in zip(conditions, np.linspace(0, 0.03, len(conditions)), strict=True)}
+    gains = {
+        c: 0.0 if c == "none" else g
+        for c, g in zip(conditions, np.linspace(0, 0.03, len(conditions)), strict=True)
+    }
     arm_levels = {"text": 0.0, "vision": -0.015, "scrambled": -0.01, "distilled": 0.005}
     # one intermediate checkpoint per (pair, arm, condition, seed) feeds every target
     checkpoint = {
-        (p, a, c): rng.normal(0, 0.5 * run_sd, seeds) * (c != "none") for p in pairs for a in arms for c in conditions
+        (p, a, c): rng.normal(0, 0.5 * run_sd, seeds) * (c != "none")
+        for p in pairs
+        for a in arms
+        for c in conditions
     }
     runs: list[dict[str, Any]] = []
     languages = list(languages)
@@ -262,7 +271,9 @@ def write_demo(
         if writer is not None:
             writer.close()
     suite = _suite_json(arms, pairs, conditions, targets, languages, examples, seeds, runs, exception)
-    (folder / "suite.json").write_text(json.dumps(suite, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "suite.json").write_text(
+        json.dumps(suite, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     return folder
 
 
@@ -295,7 +306,11 @@ def _suite_json(
         "text_prefix": "",
         "dropout": 0.0,
     }
-    declared = [{"arm": "vision", "key": "encoder_lr", "value": 1e-4, "reason": "diverged at 3e-4"}] if exception else []
+    declared = (
+        [{"arm": "vision", "key": "encoder_lr", "value": 1e-4, "reason": "diverged at 3e-4"}]
+        if exception
+        else []
+    )
     schedules = []
     stages = [f"intermediate:{c}" for c in conditions if c != "none"]
     for stage in stages + [f"target:{t.name}" for t in targets if t.trained]:
@@ -315,7 +330,7 @@ def _suite_json(
         "suite": {
             "name": "demo",
             "title": "Demonstration (simulated outcomes)",
-            "notice": "Simulated outcomes: nothing was trained. For tests of the analysis and the report only.",
+            "notice": "Simulated outcomes: nothing was trained. For tests only.",
             "digest": "d" * 64,
         },
         "pairs": [
@@ -327,7 +342,9 @@ def _suite_json(
             }
             for pair in pairs
         ],
-        "backbones": {f"{pair}@grounded-{arm}": {**backbone, "init_from": pair} for pair in pairs for arm in arms},
+        "backbones": {
+            f"{pair}@grounded-{arm}": {**backbone, "init_from": pair} for pair in pairs for arm in arms
+        },
         "conditions": [
             {
                 "name": c,
@@ -346,7 +363,11 @@ def _suite_json(
         "exceptions": declared,
         "runs": runs,
         "contamination": [
-            {"intermediate": "mini-nli", "target": "mini-inference", "note": "same format, disjoint sentences"}
+            {
+                "intermediate": "mini-nli",
+                "target": "mini-inference",
+                "note": "same format, disjoint sentences",
+            }
         ],
         "cost": {"seconds": 420.0, "jobs": len(runs), "disk_bytes": 123456789},
         "environment": {

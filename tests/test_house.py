@@ -20,8 +20,13 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def test_every_folder_with_code_is_a_listed_package() -> None:
-    folders = {p.parent.relative_to(ROOT).as_posix() for room in ROOMS for p in (ROOT / room).rglob("__init__.py")}
-    listed = {name.removeprefix("xtremex.").replace(".", "/") for name in PYPROJECT["tool"]["setuptools"]["packages"]}
+    folders = {
+        p.parent.relative_to(ROOT).as_posix() for room in ROOMS for p in (ROOT / room).rglob("__init__.py")
+    }
+    listed = {
+        name.removeprefix("xtremex.").replace(".", "/")
+        for name in PYPROJECT["tool"]["setuptools"]["packages"]
+    }
     assert folders == listed - {"xtremex"}
 
 
@@ -37,7 +42,12 @@ def test_rooms_import_each_other_relatively() -> None:
 
 
 def test_no_file_is_longer_than_its_ceiling() -> None:
-    long = {str(p): n for room in ROOMS for p in (ROOT / room).rglob("*.py") if (n := len(p.read_text().splitlines())) > 400}
+    long = {
+        str(p): n
+        for room in ROOMS
+        for p in (ROOT / room).rglob("*.py")
+        if (n := len(p.read_text().splitlines())) > 400
+    }
     assert not long
 
 
@@ -46,7 +56,9 @@ def _python(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_importing_the_package_loads_no_torch() -> None:
-    done = _python("import xtremex, sys; assert 'torch' not in sys.modules and 'transformers' not in sys.modules")
+    done = _python(
+        "import xtremex, sys; assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -77,7 +89,11 @@ def test_the_wheel_ships_exactly_the_tree(tmp_path: Path) -> None:
     """Built from a clean copy: an in-tree build/ would ship deleted modules again."""
     clean = tmp_path / "clean"
     listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=False
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if listed.returncode:
         pytest.skip("not a git checkout")
@@ -85,8 +101,21 @@ def test_the_wheel_ships_exactly_the_tree(tmp_path: Path) -> None:
         target = clean / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, target)
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path), str(clean)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"PIP_NO_INDEX": "1"})
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-q",
+        "-w",
+        str(tmp_path),
+        str(clean),
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | {"PIP_NO_INDEX": "1"}
+    )
     if "No module named 'setuptools'" in done.stderr or "BackendUnavailable" in done.stderr:
         pytest.skip("setuptools is not installed in this environment: pip install setuptools wheel")
     assert done.returncode == 0, done.stderr
@@ -94,5 +123,7 @@ def test_the_wheel_ships_exactly_the_tree(tmp_path: Path) -> None:
         shipped = {n for n in wheel.namelist() if ".dist-info/" not in n}
     expected = {f"xtremex/{n}" for n in ("__init__.py", "__main__.py", "door.py", "errors.py", "py.typed")}
     for room in ROOMS:
-        expected |= {f"xtremex/{p.relative_to(ROOT).as_posix()}" for p in (clean / room).rglob("*") if p.is_file()}
+        expected |= {
+            f"xtremex/{p.relative_to(ROOT).as_posix()}" for p in (clean / room).rglob("*") if p.is_file()
+        }
     assert shipped == expected

@@ -1,0 +1,175 @@
+"""The words of the analysis.
+
+The opening sentences, the cautions a reader must see, and the signature line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .estimator import Tier
+from .results import Answer, Estimate, Gain
+
+__all__ = ["answers", "cautions", "signature"]
+
+ARMS = {
+    "vision": "the vision-language arm",
+    "text": "the text-only arm",
+    "scrambled": "the scrambled-pictures arm (placebo)",
+    "distilled": "the distilled arm (no pictures)",
+}
+RECOMMENDED_SEEDS = 5
+
+
+def answers(suite: Mapping[str, Any], estimates: Sequence[Estimate], gains: Sequence[Gain]) -> list[Answer]:
+    """Primary contrasts first, then placebos, in the order of the pairs.
+
+    Gains where a pair has no contrast.
+    """
+    overall = {(g.pair, g.arm): g for g in gains if g.condition == "*" and g.target == "*"}
+    conditions = sum(c["name"] != "none" for c in suite["conditions"])
+    alpha = float(suite["analysis"]["alpha"])
+    several = len(suite["pairs"]) > 1
+    found: list[Answer] = []
+    for pair in suite["pairs"]:
+        name = pair["name"]
+        prefix = f"{name}: " if several else ""
+        mine = [e for e in estimates if e.pair == name and e.family == "grand"]
+        for contrast in pair["contrasts"]:
+            for e in mine:
+                if e.contrast == contrast["name"]:
+                    gain = (overall.get((name, contrast["plus"])), overall.get((name, contrast["minus"])))
+                    found.append(
+                        Answer(prefix + _effect_sentence(e, contrast, gain, alpha, conditions), e, e.role)
+                    )
+        if not mine:
+            for arm in pair["arms"]:
+                if (name, arm) in overall:
+                    sentence = prefix + _gain_sentence(overall[name, arm], alpha, conditions)
+                    found.append(Answer(sentence, None, "primary"))
+    return sorted(found, key=lambda answer: answer.role != "primary")
+
+
+def _effect_sentence(
+    e: Estimate,
+    contrast: Mapping[str, str],
+    gains: tuple[Gain | None, Gain | None],
+    alpha: float,
+    conditions: int,
+) -> str:
+    plus, minus = (ARMS.get(contrast[side], f"the arm `{contrast[side]}`") for side in ("plus", "minus"))
+    size, level = f"{abs(e.value):.2f} points", f"{100 * (1 - alpha):g} %"
+    adjusted = ""
+    if e.correction == "holm" and e.family_size > 1 and e.p_adjusted is not None:
+        adjusted = f"; Holm-adjusted over {e.family_size} pairs {_p(e.p_adjusted)}"
+    test = (
+        "no test: nothing varied"
+        if e.p is None
+        else f"t = {e.value / e.se:.2f}, df {e.df:.1f}, {_p(e.p)}, tier {e.tier}{adjusted}"
+    )
+    evidence = f"({level} CI {e.low:.2f} to {e.high:.2f}, {test})"
+    first, second = gains
+    if first is None or second is None:
+        claim = f"Intermediate-task training differed by {e.value:+.2f} points between {plus} and {minus}"
+    elif first.value > 0 and second.value > 0:
+        more = "more" if e.value > 0 else "less"
+        claim = f"Intermediate-task training helped {plus} {size} {more} than {minus}"
+    elif first.value < 0 and second.value < 0:
+        more = "less" if e.value > 0 else "more"
+        claim = f"Intermediate-task training hurt {plus} {size} {more} than {minus}"
+    else:
+        claim = (
+            f"Intermediate-task training changed {plus} by {first.value:+.2f} points and {minus} by "
+            f"{second.value:+.2f}, a difference of {e.value:+.2f} points"
+        )
+    return f"{claim} {evidence}: {_claim(e, alpha)}; {_seen(e.seeds, e.mde, conditions)}."
+
+
+def _claim(e: Estimate, alpha: float) -> str:
+    """The verdict in words; what was tested at ``alpha`` and against which margin."""
+    within = f"within ±{e.margin:g} points"
+    return {
+        "different": "the arms differ",
+        "equivalent": f"equivalent {within} (TOST {_p(e.p_equivalence)})",
+        "different-but-negligible": f"different, but negligible: {within} (TOST {_p(e.p_equivalence)})",
+        "inconclusive": "inconclusive (neither a difference nor equivalence is shown)",
+    }[e.verdict]
+
+
+def _seen(seeds: int, mde: float, conditions: int) -> str:
+    tasks = "the intermediate condition" if conditions == 1 else f"{conditions} intermediate conditions"
+    count = "one seed" if seeds == 1 else f"{seeds} seeds" if seeds else "no trained run"
+    return f"with {count} and {tasks} this suite could have detected {mde:.2f} points (power .8)"
+
+
+def _gain_sentence(gain: Gain, alpha: float, conditions: int) -> str:
+    arm = ARMS.get(gain.arm, f"the arm `{gain.arm}`")
+    test = (
+        "no test: nothing varied"
+        if gain.p is None
+        else f"t = {gain.value / gain.se:.2f}, df {gain.df:.1f}, {_p(gain.p)}"
+    )
+    over = "the intermediate condition" if conditions == 1 else f"{conditions} intermediate conditions"
+    return (
+        f"Intermediate-task training changed {arm} by {gain.value:+.2f} points over {over} "
+        f"({100 * (1 - alpha):g} % CI {gain.low:.2f} to {gain.high:.2f}, {test}, {gain.seeds} seeds); "
+        "with one arm there is no comparison of arms."
+    )
+
+
+def _p(p: float | None) -> str:
+    """``p = .31``, ``p < .001``; the zero is left out, as the field prints it."""
+    if p is None:
+        return "p undefined"
+    if p < 0.001:
+        return "p < .001"
+    if p > 0.99:
+        return "p > .99"
+    return f"p = {p:.3f}".replace("0.", ".") if p < 0.1 else f"p = {p:.2f}".replace("0.", ".", 1)
+
+
+def cautions(suite: Mapping[str, Any], tier: Tier, seeds: int) -> list[str]:
+    """Sentences a reader must see, from the record of the suite alone."""
+    found = []
+    if tier == "T0":
+        found.append(
+            "One seed per cell: intervals and p-values are of tier T0 (these checkpoints, new examples) and "
+            "say nothing about training the arms again."
+        )
+    elif 0 < seeds < RECOMMENDED_SEEDS:
+        found.append(
+            f"{seeds} seeds in the smallest cell, fewer than the recommended {RECOMMENDED_SEEDS}: read every "
+            "inconclusive result beside its minimum detectable effect."
+        )
+    restarted = [r for r in suite["runs"] if r.get("attempt", 0) > 0 or r.get("intermediate_attempt", 0) > 0]
+    collapsed = [r for r in suite["runs"] if r.get("collapsed") or r.get("intermediate_collapsed")]
+    for runs, what in ((restarted, "restarted after a failed attempt"), (collapsed, "collapsed and kept")):
+        if runs:
+            found.append(f"{len(runs)} of {len(suite['runs'])} runs {what}: {_listed(runs)}.")
+    for exception in suite.get("exceptions", ()):
+        found.append(
+            f"Exception: arm {exception['arm']} used {exception['key']} = {exception['value']} "
+            f"({exception.get('reason', 'no reason given')})."
+        )
+    unequal = sorted({s["stage"] for s in suite.get("schedules", ()) if not s["equal"]})
+    if unequal:
+        found.append(f"The arms' schedules are not equal in: {', '.join(unequal)}.")
+    return found
+
+
+def _listed(runs: Sequence[Mapping[str, Any]], shown: int = 6) -> str:
+    names = [
+        f"{r['pair']} / {r['arm']} / {r['condition']} / {r['task']} / seed {r['seed']}" for r in runs[:shown]
+    ]
+    return "; ".join(names) + (f"; and {len(runs) - shown} more" if len(runs) > shown else "")
+
+
+def signature(suite: Mapping[str, Any], tier: Tier, alpha: float) -> str:
+    """The suite's signature with the test and its corrections behind it."""
+    margins = suite["analysis"]
+    return (
+        f"{suite['signature']}|test:MWV-t/{tier}/welch|alpha:{alpha:g}"
+        f"|correction:grand=holm(pairs),conditions=holm,targets=holm,map=bh"
+        f"|margin:task={margins['margin_task']:g},aggregate={margins['margin_aggregate']:g}"
+    )

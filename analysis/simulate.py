@@ -1,0 +1,209 @@
+"""Simulated difference-in-differences data with known truth, and the calibration of the estimator on them.
+
+The generator draws success probabilities with run, run x language and language effects for every cell, and
+binary outcomes from a latent threshold whose difficulty is shared by all runs (weight .5), by the runs of a
+cell (.1) or by none (.4). The truth is exact on the scale of the score. The components are assumptions that
+look like fine-tuning noise on XNLI-sized tasks; replace them by a suite's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.special import ndtri
+
+from .estimator import Cell, Examples, Term, Tier, estimate
+
+__all__ = ["SCENARIOS", "Calibration", "Scenario", "Simulated", "calibrate", "simulate"]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Components of the generator, all on the scale of the score (fractions)."""
+
+    seeds: int | tuple[int, ...] = 3
+    """Runs per cell, or one number for each cell."""
+    languages: int = 15
+    examples: int = 1000
+    """Per language."""
+    mean: float = 0.70
+    arm: float = -0.02
+    """Main effect of the plus arm."""
+    condition: float = 0.01
+    """Main effect of intermediate training."""
+    effect: float = 0.0
+    """The difference in differences, before its language effects are drawn."""
+    sd_run: float | tuple[float, ...] = 0.005
+    """Run SD, or one for each cell."""
+    sd_run_language: float = 0.006
+    sd_effect_language: float = 0.007
+    parallel: bool = False
+    cluster_size: int = 1
+    """Neighbouring examples per paragraph; when more than one they share half of their difficulty."""
+    metric: Literal["accuracy", "f1"] = "accuracy"
+    """``f1``: two gold spans per example, each found or not, a wrong one predicted for half of the misses."""
+    conditions: int = 1
+    """Intermediate conditions, all against the same runs without."""
+    tasks: int = 1
+    """Targets that share the intermediate checkpoints."""
+    sd_checkpoint: float = 0.0
+    """SD of the intermediate checkpoint, common to all tasks of a condition and seed."""
+
+    @property
+    def coefficients(self) -> tuple[float, ...]:
+        """The contrast: cells are plus with each condition, plus without, then the same for the minus arm."""
+        gain = [1.0 / self.conditions] * self.conditions + [-1.0]
+        return (*gain, *(-c for c in gain))
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "base": Scenario(),
+    "S5": Scenario(seeds=5),
+    "noseed": Scenario(sd_run=0.0, sd_run_language=0.0, sd_effect_language=0.0),
+    "parallel": Scenario(parallel=True),
+    "heteroscedastic": Scenario(sd_run=(0.015, 0.005, 0.005, 0.005)),
+    "unequal": Scenario(seeds=(5, 3, 4, 3)),
+    "clustered": Scenario(cluster_size=5),
+    "parallel-clustered": Scenario(parallel=True, cluster_size=5),
+    "f1": Scenario(languages=10, examples=500, metric="f1"),
+    "mini": Scenario(languages=16, examples=60, sd_run=0.008, conditions=6, tasks=6, sd_checkpoint=0.003),
+    "nine-tasks": Scenario(tasks=9, examples=500, sd_checkpoint=0.003),
+}
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """One task of a data set: counts of every cell, and the truth."""
+
+    examples: Examples
+    num: tuple[np.ndarray, ...]
+    """Per cell (S_k, N) numerators."""
+    den: tuple[np.ndarray, ...]
+    truth: float
+    """The effect in these languages (tiers T0 to T2), a fraction."""
+
+    def cells(self) -> list[Cell]:
+        counts = zip(self.num, self.den, strict=True)
+        return [Cell.from_counts(self.examples, num, den) for num, den in counts]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the estimator does on many data sets."""
+
+    datasets: int
+    rejection: float
+    """Share of data sets in which the 1 - alpha interval misses the truth: the type-I error, by duality."""
+    coverage: float
+    mean_width: float
+    """Mean width of the interval, in points."""
+    standard_error: float
+    """Monte-Carlo standard error of ``rejection``, at the nominal rate."""
+
+
+def simulate(scenario: Scenario, rng: np.random.Generator) -> list[Simulated]:
+    """Draw one data set: one entry per task, all from the same intermediate checkpoints."""
+    cells = 2 * (scenario.conditions + 1)
+    runs = [int(s) for s in np.broadcast_to(np.asarray(scenario.seeds), cells)]
+    trained = np.array(([1.0] * scenario.conditions + [0.0]) * 2)
+    checkpoint = [w * rng.normal(0, scenario.sd_checkpoint, s) for w, s in zip(trained, runs, strict=True)]
+    return [_task(scenario, rng, runs, checkpoint) for _ in range(scenario.tasks)]
+
+
+def _task(
+    scenario: Scenario, rng: np.random.Generator, runs: Sequence[int], checkpoint: Sequence[np.ndarray]
+) -> Simulated:
+    languages, n, conditions = scenario.languages, scenario.examples, scenario.conditions
+    cells = len(runs)
+    examples = Examples.regular(
+        [f"l{i:02d}" for i in range(languages)],
+        n,
+        parallel=scenario.parallel,
+        cluster_size=scenario.cluster_size,
+    )
+    base = scenario.mean + rng.normal(0, 0.05, languages)
+    arm = scenario.arm + rng.normal(0, 0.015, languages)
+    gain = np.zeros((conditions + 1, languages))
+    gain[:-1] = scenario.condition + rng.normal(0, 0.010, (conditions, languages))
+    effect = np.zeros_like(gain)
+    effect[:-1] = scenario.effect + rng.normal(0, scenario.sd_effect_language, (conditions, languages))
+    level = np.concatenate([base + arm + gain + effect, base + gain])
+    shared = _difficulty(scenario, rng, (languages, n))
+    sd_run = np.broadcast_to(np.asarray(scenario.sd_run, dtype=np.float64), cells)
+    num, den = [], []
+    for k in range(cells):
+        own = rng.standard_normal((languages, n))
+        if scenario.parallel:
+            own = np.sqrt(0.6) * rng.standard_normal(n) + np.sqrt(0.4) * own
+        run = rng.normal(0, sd_run[k], runs[k]) + checkpoint[k]
+        p = level[k] + run[:, None] + rng.normal(0, scenario.sd_run_language, (runs[k], languages))
+        draw = _Draw(rng, np.sqrt(0.5) * shared + np.sqrt(0.1) * own, ndtri(np.clip(p, 0.02, 0.98)))
+        top, bottom = _counts(scenario, draw, rng)
+        num.append(top)
+        den.append(bottom)
+    scores = level if scenario.metric == "accuracy" else 4 * level / (3 + level)
+    truth = float(np.asarray(scenario.coefficients) @ scores.mean(axis=1))
+    return Simulated(examples, tuple(num), tuple(den), truth)
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """Successes of a cell's runs: each call draws fresh run-specific noise on the same difficulty."""
+
+    rng: np.random.Generator
+    difficulty: np.ndarray
+    threshold: np.ndarray
+    """(S, L)"""
+
+    def __call__(self) -> np.ndarray:
+        noise = self.rng.standard_normal((*self.threshold.shape, self.difficulty.shape[1]))
+        noise *= np.sqrt(0.4)
+        noise += self.difficulty
+        return (noise < self.threshold[:, :, None]).reshape(len(self.threshold), -1).astype(np.float64)
+
+
+def _difficulty(scenario: Scenario, rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    languages, n = shape
+    own = rng.standard_normal(shape)
+    if scenario.cluster_size == 1:
+        return own
+    # a parallel paragraph is the same in every language
+    rows = 1 if scenario.parallel else languages
+    paragraphs = rng.standard_normal((rows, -(-n // scenario.cluster_size)))
+    return np.sqrt(0.5) * np.repeat(paragraphs, scenario.cluster_size, axis=1)[:, :n] + np.sqrt(0.5) * own
+
+
+def _counts(
+    scenario: Scenario, draw: Callable[[], np.ndarray], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    found = draw()
+    if scenario.metric == "accuracy":
+        return found, np.ones_like(found)
+    found = found + draw()
+    wrong = rng.binomial((2 - found).astype(np.int64), 0.5)
+    return 2 * found, found + wrong + 2.0
+
+
+def calibrate(
+    scenario: Scenario, datasets: int, *, seed: int = 0, tier: Tier = "T2", alpha: float = 0.05
+) -> Calibration:
+    """Error rate, coverage and width of the estimator on ``datasets`` simulated data sets.
+
+    Same seed, same numbers.
+    """
+    rng = np.random.default_rng(seed)
+    coefficients = {k: c / scenario.tasks for k, c in enumerate(scenario.coefficients)}
+    missed, width = 0, 0.0
+    for _ in range(datasets):
+        tasks = simulate(scenario, rng)
+        truth = sum(task.truth for task in tasks) / len(tasks)
+        terms = [Term(dict(enumerate(task.cells())), coefficients) for task in tasks]
+        fit = estimate(terms, tier=tier, alpha=alpha)
+        missed += not fit.low <= truth <= fit.high
+        width += fit.high - fit.low
+    rate = missed / datasets
+    error = float(np.sqrt(alpha * (1 - alpha) / datasets))
+    return Calibration(datasets, rate, 1.0 - rate, 100.0 * width / datasets, error)

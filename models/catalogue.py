@@ -1,0 +1,277 @@
+"""The catalogue of backbones: named, pinned encoders. Importing this module loads no torch.
+
+Built-in entries live in ``backbones.toml`` beside this file. A third party adds its own through the entry-point group
+``xtremex.backbones``: the value names an importable package, whose folder holds a ``backbones.toml`` of the same form.
+A suite defines further ones inline. One entry::
+
+    [my-encoder]
+    adapter = "huggingface"           # a name of `xtremex list adapters`
+    checkpoint = "owner/name"         # what the adapter's load takes: hub id, folder, package
+    revision = "40 hex digits"
+    licence = "MIT"
+    ancestor = "xlm-roberta-base"     # whose weights it started from: arms of a pair share it
+    objective = "text-contrastive"
+    frozen = ["model.embeddings"]     # prefixes of parameter names that are never trained
+    options = { pooling = "cls" }     # further keywords of the adapter's load
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..adapters import adapters
+from ..errors import MissingDependency, SuiteError, nearest, unknown
+
+if TYPE_CHECKING:
+    from ..adapters.base import Encoder
+
+__all__ = [
+    "Backbone",
+    "ancestor_digest",
+    "backbones",
+    "get",
+    "identity",
+    "load",
+    "parse_backbone",
+    "weights_digest",
+]
+
+GROUP = "xtremex.backbones"
+FILE = "backbones.toml"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A named encoder: which adapter loads what, and what a reader must know about it."""
+
+    name: str
+    adapter: str
+    checkpoint: str
+    revision: str | None = None
+    licence: str | None = None
+    ancestor: str | None = None
+    """Name of the backbone whose weights started this one; the arms of a pair have the same."""
+    objective: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Explicit further keywords of the adapter's ``load``."""
+    frozen: tuple[str, ...] = ()
+    """Prefixes of parameter names that get ``requires_grad = False``."""
+    package: str = field(default="", compare=False)
+    """Distribution that declares the backbone; empty when a suite does."""
+    where: str = field(default="", compare=False)
+    """File and table of the declaration, for error messages."""
+
+
+KEYS = {
+    "adapter": str,
+    "checkpoint": str,
+    "revision": str,
+    "licence": str,
+    "ancestor": str,
+    "objective": str,
+    "options": dict,
+    "frozen": list,
+}
+KINDS = {str: "a string", dict: "a table", list: "a list of strings"}
+
+
+def parse_backbone(name: str, entry: Mapping[str, Any], where: str, *, package: str = "") -> Backbone:
+    """A ``Backbone`` from a TOML table.
+
+    Args:
+        name: the backbone's name, the last part of the table's.
+        entry: the table's keys and values.
+        where: file and table, for messages (``"suite.toml: backbones.mine"``).
+        package: distribution that the table comes from.
+
+    Raises:
+        SuiteError: an unknown or missing key, a value of another type, a name unfit for a file name.
+        UnknownName: no such adapter.
+    """
+    if not isinstance(entry, Mapping):
+        raise SuiteError(f"{where}: a backbone is a table, not {entry!r}", 'e.g. adapter = "muse"')
+    for key, value in entry.items():
+        if key not in KEYS:
+            raise SuiteError(f"{where}: unknown key `{key}`", nearest(key, KEYS))
+        if not isinstance(value, KEYS[key]) or (
+            isinstance(value, list) and not all(isinstance(item, str) and item for item in value)
+        ):
+            raise SuiteError(f"{where}: `{key}` is {value!r}", f"`{key}` must be {KINDS[KEYS[key]]}")
+    for key in ("adapter", "checkpoint"):
+        if not entry.get(key):
+            raise SuiteError(f"{where}: no `{key}`", "a backbone needs at least `adapter` and `checkpoint`")
+    if not NAME.fullmatch(name):
+        raise SuiteError(
+            f"{where}: `{name}` cannot be a backbone's name",
+            "use letters, digits, `.`, `_` and `-`, a letter or digit first: names become file names",
+        )
+    if entry["adapter"] not in adapters.names():
+        raise unknown("adapter", entry["adapter"], adapters.names(), where)
+    values = {**entry, "frozen": tuple(entry.get("frozen", ()))}
+    return Backbone(name, **values, package=package, where=where)
+
+
+def _read(path: Path, package: str) -> dict[str, Backbone]:
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SuiteError(
+            f"{path} of package `{package}` cannot be read: {error}", f"repair it, or pip uninstall {package}"
+        ) from error
+    return {
+        name: parse_backbone(name, entry, f"{path}: {name}", package=package)
+        for name, entry in tables.items()
+    }
+
+
+def _folder(point: EntryPoint) -> Path:
+    """The folder of the package that an entry point names; a top-level package is not imported for it."""
+    try:
+        spec = find_spec(point.value)
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None or not spec.submodule_search_locations:
+        raise SuiteError(
+            f"entry point `{point.name}` of group `{GROUP}` names `{point.value}`, which is no importable package",
+            f'its value must be a package that holds {FILE}: {point.name} = "the_package"',
+        )
+    return Path(spec.submodule_search_locations[0])
+
+
+@cache
+def backbones() -> dict[str, Backbone]:
+    """Every known backbone by name: the built-in ones, then those of installed packages. Read once per process."""
+    table = _read(Path(__file__).with_name(FILE), "xtremex")
+    points = sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))
+    for point in points:
+        package = point.dist.name if point.dist else point.value
+        for name, backbone in _read(_folder(point) / FILE, package).items():
+            if name in table and table[name].where != backbone.where:
+                raise SuiteError(
+                    f"two packages claim the backbone name `{name}`: `{table[name].package}` and `{package}`",
+                    f"pip uninstall {package}, or rename its entry in {backbone.where}",
+                )
+            table[name] = backbone
+    return table
+
+
+def get(name: str) -> Backbone:
+    """The backbone called ``name``; ``"name@revision"`` pins it. Raises ``UnknownName`` with its neighbours."""
+    plain, _, revision = name.partition("@")
+    table = backbones()
+    if plain not in table:
+        raise unknown("backbone", plain, table)
+    return dataclasses.replace(table[plain], revision=revision) if revision else table[plain]
+
+
+def load(backbone: Backbone) -> Encoder:
+    """The encoder of ``backbone``: eval mode, frozen prefixes applied, ``info`` completed from the catalogue.
+
+    Raises:
+        SuiteError: an option that the adapter's ``load`` does not take, or a prefix that no parameter has.
+        MissingDependency: a package that the adapter imports is absent.
+        ArtifactError: from the adapter, about the checkpoint.
+    """
+    try:
+        adapter = adapters.get(backbone.adapter)
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            f"backbone `{backbone.name}` (adapter `{backbone.adapter}`) needs `{error.name}`, which is not installed",
+            'pip install "xtremex[train]"  (or `pip install "xtremex[mini]"` for the embedded suite)',
+        ) from error
+    _check_options(backbone, adapter)
+    encoder = adapter.load(backbone.checkpoint, revision=backbone.revision, **backbone.options)
+    facts = {"licence": backbone.licence, "objective": backbone.objective, "init_from": backbone.ancestor}
+    encoder.info = dataclasses.replace(
+        encoder.info, **{key: value for key, value in facts.items() if value is not None}
+    )
+    _freeze(encoder, backbone)
+    return encoder.eval()
+
+
+def identity(backbone: Backbone) -> dict[str, Any]:
+    """All that determines the encoder's weights and how they are trained, as JSON values; for a job's address.
+
+    Needs no torch. A folder counts by the content of its files, an installed package by its version, a hub id by its
+    revision, and a third party's adapter also by its own version; the name and the remarks do not count.
+    """
+    folder = Path(backbone.checkpoint).expanduser()
+    if folder.is_dir():
+        content = _folder_digest(folder)
+    else:
+        try:
+            content = version(backbone.checkpoint)
+        except (PackageNotFoundError, ValueError):
+            content = ""
+    return {
+        "adapter": adapters.origin(backbone.adapter),
+        "checkpoint": "" if folder.is_dir() else backbone.checkpoint,
+        "content": content,
+        "revision": backbone.revision,
+        "options": dict(backbone.options),
+        "frozen": sorted(backbone.frozen),
+    }
+
+
+def _folder_digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            digest.update(f"{path.relative_to(folder).as_posix()}|{content}|".encode())
+    return digest.hexdigest()
+
+
+def _check_options(backbone: Backbone, adapter: Any) -> None:
+    parameters = inspect.signature(adapter.load).parameters.values()
+    allowed = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "revision"]
+    for option in backbone.options:
+        if option not in allowed:
+            raise SuiteError(
+                f"{backbone.where or backbone.name}: adapter `{backbone.adapter}` has no option `{option}`",
+                nearest(option, allowed),
+            )
+
+
+def _freeze(encoder: Any, backbone: Backbone) -> None:
+    parameters = dict(encoder.named_parameters())
+    for prefix in backbone.frozen:
+        chosen = [parameter for name, parameter in parameters.items() if name.startswith(prefix)]
+        if not chosen:
+            raise SuiteError(
+                f"{backbone.where or backbone.name}: `frozen` names `{prefix}`, but no parameter starts with it",
+                nearest(prefix, {part for name in parameters for part in (name, name.split(".")[0])}),
+            )
+        for parameter in chosen:
+            parameter.requires_grad_(False)
+
+
+def weights_digest(encoder: Any) -> str:
+    """SHA-256 (hex) over name, dtype, shape and bytes of every tensor of ``state_dict``, by name; about 1 GB/s."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(encoder.state_dict().items()):
+        tensor = tensor.detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+@cache
+def ancestor_digest(backbone: Backbone) -> str:
+    """``weights_digest`` of a backbone as it is loaded, before any training; computed once per process."""
+    return weights_digest(load(backbone))

@@ -1,0 +1,283 @@
+"""Hand-made `Results` for tests of the report: every field filled with fixed numbers. Nothing is a result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from xtremex.analysis.results import (
+    Answer,
+    Estimate,
+    Gain,
+    LanguageEffect,
+    Results,
+    Retention,
+    Score,
+    Verdict,
+)
+
+__all__ = ["LANGUAGES", "made_results"]
+
+LANGUAGES = {
+    "en": ("English", "Germanic"),
+    "de": ("German", "Germanic"),
+    "fr": ("French", "Romance"),
+    "ru": ("Russian", "Slavic"),
+    "tr": ("Turkish", "Turkic"),
+    "fa": ("Persian", "Iranian"),
+}
+_VERDICTS: tuple[Verdict, ...] = ("inconclusive", "different", "equivalent", "different-but-negligible")
+
+
+def _estimate(
+    pair: str, contrast: str, c: str, t: str, value: float, number: int, families: dict[str, int]
+) -> Estimate:
+    family = (
+        "grand" if (c, t) == ("*", "*") else "conditions" if t == "*" else "targets" if c == "*" else "map"
+    )
+    verdict = "inconclusive" if family == "grand" else _VERDICTS[number % 7 if number % 7 < 4 else 0]
+    se = 0.6 + 0.01 * number
+    return Estimate(
+        pair=pair,
+        contrast=contrast,
+        role="placebo" if contrast.startswith("scrambled") else "primary",
+        condition=c,
+        target=t,
+        value=value,
+        low=value - 2.5 * se,
+        high=value + 2.5 * se,
+        se=se,
+        df=5.0 + number % 3,
+        p=0.0004 if verdict.startswith("different") else 0.217,
+        p_adjusted=0.012 if verdict.startswith("different") else 0.61,
+        family=family,
+        family_size=families[family],
+        correction="bh" if family == "map" else "holm",
+        tier="T2",
+        seeds=3,
+        margin=0.5 if "*" in (c, t) else 1.0,
+        p_equivalence=0.41,
+        verdict=verdict,
+        mde=3.6 * se,
+        variance_shares={"run": 0.35 + 0.01 * (number % 20), "examples": 0.65 - 0.01 * (number % 20)},
+        languages=len(LANGUAGES),
+        examples=360,
+    )
+
+
+def made_results(
+    *,
+    pairs: Sequence[str] = ("muse",),
+    arms: Sequence[str] = ("text", "vision", "scrambled"),
+    conditions: Sequence[str] = ("nli", "tags", "mixture"),
+    targets: Sequence[str] = ("mini-topic", "mini-entities", "mini-mining"),
+    title: str = "Mini",
+    notice: str = "Constructed data: shows the method, not the world.",
+    warnings: Sequence[str] = ("One run of 48 ended at its second attempt.",),
+    signature: str = "xtremex:0.1.0|suite:mini#ab12|seeds:3|T2|holm",
+) -> Results:
+    """A complete result; without a vision arm there are no contrasts, without a scrambled one no placebo."""
+    rng = np.random.default_rng(7)
+    contrasts = [f"{arm}-text" for arm in ("vision", "scrambled") if arm in arms and "text" in arms]
+    families = {"grand": 1, "conditions": len(conditions), "targets": len(targets)}
+    families["map"] = len(conditions) * len(targets)
+    estimates, gains, scores, languages, retention, answers = [], [], [], [], [], []
+    for pair in pairs:
+        for contrast in contrasts:
+            for number, (c, t) in enumerate(product((*conditions, "*"), (*targets, "*"))):
+                value = round(float(rng.normal(0, 0.5 if "*" in (c, t) else 1.5)), 4)
+                estimates.append(_estimate(pair, contrast, c, t, value, number, families))
+            grand = estimates[-1]
+            answers.append(
+                Answer(
+                    f"Intermediate training changed {contrast} by {grand.value:+.2f} points "
+                    f"(95 % CI {grand.low:.2f} to {grand.high:.2f}, p = {grand.p}): inconclusive; three "
+                    "seeds could have "
+                    f"seen {grand.mde:.1f} points.",
+                    grand,
+                    grand.role,
+                )
+            )
+            for code, (name, group) in LANGUAGES.items():
+                value = float(rng.normal(0, 1))
+                languages.append(
+                    LanguageEffect(
+                        pair,
+                        contrast,
+                        grand.role,
+                        code,
+                        name,
+                        group,
+                        code == "fa",
+                        value,
+                        value - 2,
+                        value + 2,
+                        0.3,
+                        len(targets),
+                    )
+                )
+        for arm in arms:
+            for c, t in product((*conditions, "*"), (*targets, "*")):
+                value = float(rng.normal(1, 1))
+                gains.append(Gain(pair, arm, c, t, value, value - 2, value + 2, 0.8, 4.2, 0.21, 3))
+            for c, t in product(("none", *conditions), targets):
+                still = t.endswith("mining") and c == "none"
+                level = float(rng.uniform(0.6, 0.8))
+                scores.append(
+                    Score(
+                        pair,
+                        arm,
+                        c,
+                        t,
+                        "accuracy",
+                        level,
+                        None if still else 0.008,
+                        1 if still else 3,
+                        level + 0.1,
+                        level - 0.02,
+                        1 / 3,
+                        still,
+                    )
+                )
+            if arm != "text":
+                for c in ("none", *conditions):
+                    change = None if c == "none" else float(rng.normal(-4, 1))
+                    around = (None, None) if change is None else (change - 2, change + 2)
+                    mean = 0.25 + (change or 0.0) / 100
+                    retention.append(
+                        Retention(
+                            pair,
+                            arm,
+                            c,
+                            "mini-pictures",
+                            "recall@1",
+                            mean,
+                            change,
+                            *around,
+                            1 if c == "none" else 3,
+                            1 / 60,
+                        )
+                    )
+    if not contrasts:
+        answers.append(
+            Answer(
+                "Intermediate training changed the text arm by +0.90 points (one arm: no effect).",
+                None,
+                "primary",
+            )
+        )
+    return Results(
+        suite=_suite(pairs, arms, conditions, targets, contrasts, title, notice, signature),
+        answers=tuple(answers),
+        estimates=tuple(estimates),
+        gains=tuple(gains),
+        scores=tuple(scores),
+        languages=tuple(languages),
+        retention=tuple(retention),
+        warnings=tuple(warnings),
+        signature=signature,
+    )
+
+
+def _suite(
+    pairs: Sequence[str],
+    arms: Sequence[str],
+    conditions: Sequence[str],
+    targets: Sequence[str],
+    contrasts: Sequence[str],
+    title: str,
+    notice: str,
+    signature: str,
+) -> dict[str, Any]:
+    def target(name: str, retained: bool) -> dict[str, Any]:
+        return {
+            "task": name,
+            "kind": "classification",
+            "metric": "accuracy",
+            "metrics": ["accuracy"],
+            "languages": list(LANGUAGES),
+            "source_language": "en",
+            "untrained_languages": ["fa"],
+            "retention": retained,
+            "version": "1",
+            "licence": "Apache-2.0",
+            "baselines": {"en": {"largest class": 0.33}},
+            "examples": {"en": 60},
+        }
+
+    return {
+        "format": 1,
+        "version": "0.1.0",
+        "suite": {"name": "mini", "title": title, "notice": notice, "digest": "ab12" * 16},
+        "pairs": [
+            {
+                "name": pair,
+                "arms": {arm: f"{pair}@grounded-{arm}" for arm in arms},
+                "contrasts": [
+                    {
+                        "name": name,
+                        "plus": name.partition("-")[0],
+                        "minus": "text",
+                        "role": "placebo" if name.startswith("scrambled") else "primary",
+                    }
+                    for name in contrasts
+                ],
+                "note": "one grounded checkpoint per arm",
+            }
+            for pair in pairs
+        ],
+        "backbones": {
+            pair: {"adapter": "muse", "revision": "0.2.1", "licence": "Apache-2.0", "family": "muse"}
+            for pair in pairs
+        },
+        "conditions": [{"name": c, "tasks": []} for c in ("none", *conditions)],
+        "targets": [*(target(t, False) for t in targets), target("mini-pictures", True)],
+        "seeds": [0, 1, 2],
+        "analysis": {"margin_task": 1.0, "margin_aggregate": 0.5, "alpha": 0.05},
+        "schedules": [
+            {
+                "stage": f"intermediate:{c}",
+                "seed": seed,
+                "fingerprint": f"{seed}f" * 20,
+                "arms": list(arms),
+                "equal": True,
+            }
+            for c in conditions
+            for seed in range(3)
+        ],
+        "exceptions": [],
+        "runs": [
+            {
+                "pair": pair,
+                "arm": arm,
+                "condition": c,
+                "task": t,
+                "seed": seed,
+                "attempt": int(c == "nli" and seed == 2),
+                "collapsed": False,
+                "dev": 0.91,
+                "best_step": 40,
+                "seconds": 3.1,
+                "job": "0" * 64,
+            }
+            for pair in pairs
+            for arm in arms
+            for c in conditions
+            for t in targets
+            for seed in range(3)
+        ],
+        "contamination": [{"intermediate": "nli", "target": targets[0], "note": "same format"}],
+        "cost": {"seconds": 420.0, "jobs": 366, "disk_bytes": 123456789},
+        "environment": {
+            "python": "3.11.7",
+            "torch": "2.13.0",
+            "device": "cpu",
+            "precision": "bf16",
+            "threads": 1,
+            "commit": None,
+        },
+        "signature": signature,
+    }

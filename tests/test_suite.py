@@ -1,0 +1,116 @@
+"""Suites: bad input is answered by one error naming file, key and neighbours, and nothing is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small_suite import write_small, xtremex
+
+from xtremex.benchmark.environment import numerics
+from xtremex.benchmark.plan import make_plan
+from xtremex.benchmark.suite import builtin_suites, load_suite
+from xtremex.errors import SuiteError, UnknownName, XtremexError
+
+
+@pytest.mark.parametrize("name", sorted(builtin_suites()))
+def test_every_shipped_suite_loads_and_plans(name: str) -> None:
+    plan = make_plan(load_suite(name), numerics("cpu", "fp32"))
+    assert plan.jobs and plan.cells
+
+
+MISTAKES = {
+    "an unknown key": ({"seeds = [0, 1]": "seed = [0, 1]"}, ["unknown key `seed`", "`seeds`"]),
+    "an unknown stage key": ({"head_lr = 5e-3": "haed_lr = 5e-3"}, ["unknown key `haed_lr`", "`head_lr`"]),
+    "an unknown grounding key": (
+        {"[grounding]\nsteps = 2": "[grounding]\nstep = 2"},
+        ["grounding", "`step`", "`steps`"],
+    ),
+    "an unknown target": (
+        {'"mini-entities"': '"mini-entitys"'},
+        ["targets", "unknown task `mini-entitys`", "`mini-entities`"],
+    ),
+    "an unknown intermediate task": (
+        {'["mini-quantity"]': '["mini-qantity"]'},
+        ["conditions.inference", "`mini-quantity`"],
+    ),
+    "an unknown backbone": (
+        {'text = { backbone = "muse"': 'text = { backbone = "mouse"'},
+        ["pairs.muse.arms.text.backbone", "unknown backbone `mouse`", "`muse`"],
+    ),
+    "an unknown objective": ({'grounding = "vision"': 'grounding = "visoin"'}, ["visoin", "vision"]),
+    "a target as intermediate": ({'["mini-quantity"]': '["mini-topic"]'}, ["cannot serve as intermediate"]),
+    "a wrong type": ({"batch_size = 8": 'batch_size = "8"'}, ["grounding.batch_size", "expected int"]),
+    "no seeds": ({"seeds = [0, 1]": "seeds = []"}, ["`seeds` is empty"]),
+    "a seed twice": ({"seeds = [0, 1]": "seeds = [1, 1]"}, ["twice"]),
+    "broken TOML": ({"[conditions]": "[conditions"}, ["not valid TOML"]),
+    "no steps": ({"steps = 3": "steps = 0"}, ["steps", "at least 1"]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_named_with_file_key_and_neighbours(mistake: str, tmp_path: Path) -> None:
+    replace, expected = MISTAKES[mistake]
+    path = write_small(tmp_path, replace=replace)
+    with pytest.raises(XtremexError) as caught:
+        make_plan(load_suite(str(path)), numerics("cpu", "fp32"))
+    said = str(caught.value)
+    for part in [str(path), *expected]:
+        assert part in said, said
+
+
+def test_an_unknown_adapter_is_named(tmp_path: Path) -> None:
+    path = write_small(
+        tmp_path,
+        replace={'text = { backbone = "muse"': 'text = { backbone = "mine"'},
+        append='\n[backbones.mine]\nadapter = "hugingface"\ncheckpoint = "x"\n',
+    )
+    with pytest.raises(XtremexError) as caught:
+        make_plan(load_suite(str(path)), numerics("cpu", "fp32"))
+    assert (
+        "hugingface" in str(caught.value)
+        and "`huggingface`" in str(caught.value)
+        and str(path) in str(caught.value)
+    )
+
+
+def test_the_command_line_answers_a_mistake_with_two_lines_and_writes_nothing(tmp_path: Path) -> None:
+    path = write_small(tmp_path, replace={'"mini-entities"': '"mini-entitys"'})
+    done = xtremex("run", path, "--out", tmp_path / "runs")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and "\nhint: did you mean `mini-entities`" in done.stderr
+    assert "Traceback" not in done.stderr and done.stdout == ""
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_unknown_suite_lists_the_shipped_ones() -> None:
+    with pytest.raises(UnknownName, match="unknown suite `minni`") as caught:
+        load_suite("minni")
+    assert "`mini`" in caught.value.hint
+
+
+def test_one_arm_with_another_hyper_parameter_is_refused(tmp_path: Path) -> None:
+    other = {'grounding = "vision" }': 'grounding = "vision", target = { encoder_lr = 1e-3 } }'}
+    path = write_small(tmp_path, replace=other)
+    with pytest.raises(SuiteError, match="departs from the common schedule") as caught:
+        make_plan(load_suite(str(path)), numerics("cpu", "fp32"))
+    assert 'key = "target.encoder_lr"' in caught.value.hint
+
+
+def test_a_declared_exception_is_accepted(tmp_path: Path) -> None:
+    path = write_small(
+        tmp_path,
+        replace={'grounding = "vision" }': 'grounding = "vision", target = { encoder_lr = 1e-3 } }'},
+        append='\n[[exceptions]]\narm = "vision"\nkey = "target.encoder_lr"\nreason = "a test"\n',
+    )
+    plan = make_plan(load_suite(str(path)), numerics("cpu", "fp32"))
+    rates = {job.stage.encoder_lr for job in plan.jobs.values() if job.type == "evaluate" and job.stage}
+    assert rates == {3e-4, 1e-3}
+
+
+def test_an_exception_needs_a_reason(tmp_path: Path) -> None:
+    path = write_small(
+        tmp_path, append='\n[[exceptions]]\narm = "vision"\nkey = "target.steps"\nreason = " "\n'
+    )
+    with pytest.raises(SuiteError, match="gives no reason"):
+        load_suite(str(path))
