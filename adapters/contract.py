@@ -174,10 +174,8 @@ def _states(encoder: Any) -> str:
     )
     expected = (*ids.shape, info.hidden_size)
     for k, states in enumerate(out.hidden_states):
-        _expect(
-            tuple(states.shape) == expected,
-            f"hidden_states[{k}] has shape {tuple(states.shape)}, not {expected}",
-        )
+        shape = tuple(states.shape)
+        _expect(shape == expected, f"hidden_states[{k}] has shape {shape}, not {expected}")
         _expect(states.is_floating_point(), f"hidden_states[{k}] has dtype {states.dtype}")
         _expect(bool(states[mask.bool()].isfinite().all()), f"hidden_states[{k}] is not finite")
     size = (len(ids), info.hidden_size)
@@ -192,10 +190,9 @@ def _states(encoder: Any) -> str:
 
 
 def _length(encoder: Any) -> str:
-    limit = min(encoder.info.max_length, LONGEST)
-    _expect(
-        encoder.info.max_length_trained <= encoder.info.max_length, "max_length_trained exceeds max_length"
-    )
+    info = encoder.info
+    limit = min(info.max_length, LONGEST)
+    _expect(info.max_length_trained <= info.max_length, "max_length_trained exceeds max_length")
     ids, mask = _encode(encoder, [" ".join(SENTENCES * limit)], limit)
     _expect(ids.shape[1] == limit, f"an endless text was cut to {ids.shape[1]} tokens, not to {limit}")
     out = _forward(encoder, ids, mask)
@@ -212,11 +209,8 @@ def _padding(encoder: Any) -> str:
     for text in SENTENCES:
         ids, mask = _encode(encoder, [text])
         tokens = ids.shape[1]
-        longer = _encode(encoder, [text], tokens + 7)
-        out = _compare(
-            "with 7 tokens of padding", _forward(encoder, ids, mask), _forward(encoder, *longer), 0, tokens
-        )
-        worst = max(worst, out)
+        alone, padded = _forward(encoder, ids, mask), _forward(encoder, *_encode(encoder, [text], tokens + 7))
+        worst = max(worst, _compare("with 7 tokens of padding", alone, padded, 0, tokens))
     return f"largest difference {worst:.0e}"
 
 
@@ -256,9 +250,7 @@ def _offsets(encoder: Any) -> str:
             start = text.index(word, start)
             end = start + len(word)
             first, last = coded.char_to_token(start), coded.char_to_token(end - 1)
-            _expect(
-                first is not None and last is not None, f"no token holds the ends of `{word}` in `{text}`"
-            )
+            _expect(None not in (first, last), f"no token holds the ends of `{word}` in `{text}`")
             found = text[coded["offset_mapping"][first][0] : coded["offset_mapping"][last][1]]
             _expect(found.strip() == word, f"`{word}` comes back from its tokens as `{found}`")
             start, words = end, words + 1

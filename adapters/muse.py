@@ -41,6 +41,7 @@ PAD_ID = 128_000
 """First row after the 128,000 pieces of the vocabulary; its embedding never counts."""
 EPSILON = 1e-12
 
+# max_length: what pre-training saw could not be confirmed; nothing in the weights depends on it
 INFO = EncoderInfo(
     family="muse",
     objective="text-contrastive",
@@ -301,7 +302,7 @@ def _packaged_tokenizer() -> PreTrainedTokenizerFast:
     """The package's SentencePiece model as a fast tokenizer; built once per process and shared.
 
     Its ids are those of the sentencepiece library; the package's own tokenizer differs from both in giving each
-    character of an unknown run its own ``<unk>``.
+    character of an unknown run its own ``<unk>``, and an empty text one ``<unk>``.
     """
     _compat.prepare()
     from sentencepiece.sentencepiece_model_pb2 import ModelProto  # pyright: ignore[reportAttributeAccessIssue]

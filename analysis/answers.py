@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .estimator import Tier
+from .estimator import Fit, Tier
 from .results import Answer, Estimate, Gain
 
-__all__ = ["answers", "cautions", "signature"]
+__all__ = ["answers", "cautions", "scale_caution", "signature"]
 
 ARMS = {
     "vision": "the vision-language arm",
     "text": "the text-only arm",
-    "scrambled": "the scrambled-pictures arm (placebo)",
+    "scrambled": "the scrambled-pictures arm",
     "distilled": "the distilled arm (no pictures)",
 }
 RECOMMENDED_SEEDS = 5
@@ -156,6 +156,18 @@ def cautions(suite: Mapping[str, Any], tier: Tier, seeds: int) -> list[str]:
     if unequal:
         found.append(f"The arms' schedules are not equal in: {', '.join(unequal)}.")
     return found
+
+
+def scale_caution(pair: str, contrast: str, points: Fit, logits: Fit, alpha: float) -> str:
+    """A caution where sign or significance of an effect changes on the logit scale (Loftus 1978), else ""."""
+    if points.p is None or logits.p is None:
+        return ""
+    if (points.value > 0) == (logits.value > 0) and (points.p < alpha) == (logits.p < alpha):
+        return ""
+    return (
+        f"{pair} / {contrast}: scale-dependent interaction. The grand effect is {100 * points.value:+.2f} points "
+        f"({_p(points.p)}) but {logits.value:+.3f} on the logit scale ({_p(logits.p)})."
+    )
 
 
 def _listed(runs: Sequence[Mapping[str, Any]], shown: int = 6) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import AnalysisError
-from .answers import answers, cautions, signature
+from .answers import answers, cautions, scale_caution, signature
 from .equivalence import equivalence_p, minimum_detectable_effect, verdict
 from .estimator import Cell, Fit, Term, Tier, estimate
 from .multiplicity import benjamini_hochberg, holm
@@ -50,10 +50,12 @@ def effects(record: Record) -> Results:
     scores: list[Score] = []
     languages: list[LanguageEffect] = []
     retention: list[Retention] = []
+    scales: list[str] = []
     for pair in suite["pairs"]:
         for contrast in pair["contrasts"]:
             estimates += study.estimates(pair["name"], contrast)
             languages += study.languages(pair["name"], contrast)
+            scales += study.scale_cautions(pair["name"], contrast)
         for arm in pair["arms"]:
             gains += study.gains(pair["name"], arm)
             scores += study.scores(pair["name"], arm)
@@ -77,7 +79,7 @@ def effects(record: Record) -> Results:
         scores=tuple(scores),
         languages=tuple(languages),
         retention=tuple(retention),
-        warnings=tuple([*cautions(suite, study.tier, study.fewest), *record.warnings]),
+        warnings=tuple([*cautions(suite, study.tier, study.fewest), *scales, *record.warnings]),
         signature=signature(suite, study.tier, alpha),
     )
 
@@ -172,6 +174,20 @@ class _Study:
         by_condition = _correct([row(c, ALL, "conditions", "holm") for c in conditions])
         by_target = _correct([row(ALL, t, "targets", "holm") for t in targets])
         return grand + by_condition + by_target + _correct([row(c, t, "map", "bh") for c, t in cells])
+
+    def scale_cautions(self, pair: str, contrast: Mapping[str, str]) -> list[str]:
+        """Whether the grand effect says the same in points and in log-odds (an interaction depends on its scale)."""
+        signs = {contrast["plus"]: 1.0, contrast["minus"]: -1.0}
+        cells, grids = self._map(pair, signs)
+        if not cells:
+            return []
+        terms = _terms(cells, grids, signs)
+        points = self.fit(terms)
+        logits = self.fit(
+            [replace(t, cells={k: t.cells[k].on_logit_scale() for k in t.coefficients}) for t in terms]
+        )
+        caution = scale_caution(pair, contrast["name"], points, logits, self.alpha)
+        return [caution] if caution else []
 
     def gains(self, pair: str, arm: str) -> list[Gain]:
         cells, grids = self._map(pair, {arm: 1.0})

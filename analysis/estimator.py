@@ -182,6 +182,22 @@ class Cell:
             within = examples.language_means(phi.var(axis=0, ddof=1)) - scores.var(axis=0, ddof=1)
         return cls(examples, seeds, scores, phi.mean(axis=0), np.maximum(within, 0.0))
 
+    def on_logit_scale(self) -> Self:
+        """The cell with log-odds for scores: ceilings bend an interaction of scores, but not one of log-odds.
+
+        Delta method at the mean over runs; scores are kept half an example away from 0 and 1.
+        """
+        edge = 0.5 / self.examples.sizes
+        clipped = np.clip(self.scores, edge, 1.0 - edge)
+        centre = clipped.mean(axis=0)
+        slope = 1.0 / (centre * (1.0 - centre))
+        logits = np.log(clipped / (1.0 - clipped))
+        deviation = self.contributions - np.repeat(self.scores.mean(axis=0), self.examples.sizes)
+        stretched = np.repeat(logits.mean(axis=0), self.examples.sizes) + deviation * np.repeat(
+            slope, self.examples.sizes
+        )
+        return type(self)(self.examples, self.seeds, logits, stretched, self.within * slope**2)
+
     def subset(self, languages: Sequence[str], examples: Examples | None = None) -> Self:
         """The cell in some of its languages; ``examples`` shares one test set object between cells."""
         part, at = self.examples.subset(languages)

@@ -1,7 +1,7 @@
 """The order and the names that every table and figure shares.
 
-A :class:`~.results.Results` is a flat record; a reader needs rows and columns in one order everywhere: that of
-`suite.json`. What only the numbers name (a hand-made result, an older file) follows, sorted.
+A :class:`~.results.Results` is a flat record; a reader needs rows and columns in one order everywhere:
+that of `suite.json`. What only the numbers name (a hand-made result, an older file) follows, sorted.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Outline:
         return replace(self, pairs=(pair,))
 
     def file(self, name: str, pair: str) -> str:
-        """The file stem of a pair's table or figure: the plain name for the first pair, else ``name-pair``."""
+        """The file stem of a pair's table or figure: ``name`` for the first pair, else ``name-pair``."""
         return name + self.suffixes[pair]
 
     @property

@@ -10,7 +10,8 @@ from . import provenance, svg, tables
 from . import wording as w
 from .outline import ALL, Outline
 from .panels import plots, strip
-from .plots import Figure
+from .plots import Figure, Intervals
+from .results import Answer
 from .tables import Table
 
 __all__ = ["Page", "Section", "build"]
@@ -40,21 +41,10 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Head:
-    """One answer: role, verdict and the sentence."""
-
-    pair: str
-    contrast: str
-    role: str
-    verdict: str
-    sentence: str
-
-
-@dataclass(frozen=True)
 class Page:
     title: str
     question: str
-    answers: tuple[Head, ...]
+    answers: tuple[Answer, ...]
     strip: Markup | None
     strip_note: str
     notice: str
@@ -77,16 +67,6 @@ def _question(outline: Outline) -> str:
     return f"Does intermediate-task training improve the zero-shot cross-lingual transfer of {said}?"
 
 
-def _answers(outline: Outline) -> tuple[Head, ...]:
-    out = []
-    for a in outline.results.answers:
-        e = a.estimate
-        out.append(
-            Head(e.pair if e else "", e.contrast if e else "", a.role, e.verdict if e else "", a.sentence)
-        )
-    return tuple(out)
-
-
 def _map_sentence(outline: Outline) -> tuple[str, ...]:
     said = []
     for pair in outline.pairs:
@@ -106,6 +86,18 @@ def _map_sentence(outline: Outline) -> tuple[str, ...]:
                 f"{w.span((e.mde for e in cells), 1)} points."
             )
     return tuple(said)
+
+
+def _strip_note(outline: Outline, line: Intervals | None) -> str:
+    contrasts = [c for pair in outline.pairs for c in outline.contrasts(pair)]
+    plus = " or ".join(dict.fromkeys(c.plus for c in contrasts))
+    minus = " or ".join(dict.fromkeys(c.minus for c in contrasts))
+    note = (
+        f"Mean effect with its {outline.level} interval, points; right of 0: {plus} gains more than {minus}."
+    )
+    if line is not None and line.band is not None:
+        note += f" Shaded: the margin of ±{line.band:g} points inside which an effect counts as negligible."
+    return note
 
 
 def build(outline: Outline) -> tuple[Page, tuple[Figure, ...]]:
@@ -178,15 +170,12 @@ def build(outline: Outline) -> tuple[Page, tuple[Figure, ...]]:
     )
     line = strip(outline)
     used = {e.verdict for e in outline.results.estimates}
-    note = f"Mean effect with its {outline.level} interval, in points; right of 0 the first arm gains more."
-    if line is not None and line.band is not None:
-        note += f" Shaded: the margin of ±{line.band:g} points inside which an effect counts as negligible."
     page = Page(
         title=outline.title,
         question=_question(outline),
-        answers=_answers(outline),
+        answers=outline.results.answers,
         strip=svg.strip(line) if line is not None else None,
-        strip_note=note,
+        strip_note=_strip_note(outline, line),
         notice=outline.notice,
         warnings=outline.results.warnings,
         signature=outline.results.signature,

@@ -15,6 +15,7 @@ __all__ = [
     "exceptions",
     "restarts",
     "runs",
+    "schedule_sentence",
     "schedules",
     "targets",
 ]
@@ -44,8 +45,12 @@ def _value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _attempted(outline: Outline) -> list[dict[str, Any]]:
-    return [r for r in outline.suite.get("runs", ()) if r.get("attempt") or r.get("collapsed")]
+def _restarted(r: dict[str, Any]) -> bool:
+    return bool(r.get("attempt") or r.get("intermediate_attempt"))
+
+
+def _collapsed(r: dict[str, Any]) -> bool:
+    return bool(r.get("collapsed") or r.get("intermediate_collapsed"))
 
 
 def runs(outline: Outline) -> str:
@@ -53,12 +58,13 @@ def runs(outline: Outline) -> str:
     every = outline.suite.get("runs", ())
     if not every:
         return "The outcomes list no runs."
-    restarted = sum(bool(r.get("attempt")) for r in every)
-    collapsed = sum(bool(r.get("collapsed")) for r in every)
+    restarted = sum(map(_restarted, every))
+    collapsed = sum(map(_collapsed, every))
     if not restarted and not collapsed:
         return f"All {len(every)} runs ended at the first attempt; none collapsed."
     return (
-        f"{len(every)} runs: {restarted} ended at the second attempt (restart rule), {collapsed} collapsed."
+        f"{len(every)} runs: {restarted} with a stage that needed a second attempt (restart rule), "
+        f"{collapsed} with a collapsed one."
     )
 
 
@@ -70,15 +76,22 @@ def restarts(outline: Outline) -> Table:
             outline.condition(r["condition"]),
             outline.task(r["task"]),
             str(r["seed"]),
+            str(r.get("intermediate_attempt", 0)),
             str(r.get("attempt", 0)),
-            "yes" if r.get("collapsed") else "no",
+            " and ".join(
+                stage
+                for stage, key in (("intermediate", "intermediate_collapsed"), ("target", "collapsed"))
+                if r.get(key)
+            )
+            or "no",
             w.score(r.get("dev")),
         )
-        for r in _attempted(outline)
+        for r in outline.suite.get("runs", ())
+        if _restarted(r) or _collapsed(r)
     ]
     columns = (
         *text("Pair", "Arm", "Intermediate", "Target"),
-        *figure("Seed", "Attempt"),
+        *figure("Seed", "Intermediate attempt", "Target attempt"),
         *text("Collapsed"),
         *figure("Dev"),
     )
@@ -88,8 +101,7 @@ def restarts(outline: Outline) -> Table:
         columns,
         rows,
         "A run collapses when its loss is not a number or its source-language dev score does not beat the "
-        "trivial rule; "
-        "test scores are never looked at.",
+        "trivial rule; test scores are never looked at.",
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-__all__ = ["environment", "markdown_escape"]
+__all__ = ["environment", "markdown_code", "markdown_escape"]
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|~#])")
 
@@ -20,6 +20,15 @@ def markdown_escape(value: Any) -> str:
     words = _SPECIAL.sub(r"\\\1", words)
     # GitHub links bare addresses by itself
     return words.replace("://", ":\u200b//").replace("www.", "www\u200b.")
+
+
+def markdown_code(value: Any) -> Markup:
+    """A value as a code span: shown as it is, and easy to copy."""
+    return Markup("`{}`".format(" ".join(str(value).split()).replace("`", "'") or " "))
+
+
+def _finalize(value: Any) -> str:
+    return value if isinstance(value, Markup) else markdown_escape(value)
 
 
 def environment(form: Literal["html", "markdown"]) -> Environment:
@@ -34,6 +43,6 @@ def environment(form: Literal["html", "markdown"]) -> Environment:
     }
     if form == "html":
         return Environment(autoescape=True, **options)
-    return Environment(
-        autoescape=False, finalize=lambda v: v if isinstance(v, Markup) else markdown_escape(v), **options
-    )
+    markdown = Environment(autoescape=False, finalize=_finalize, **options)
+    markdown.filters["code"] = markdown_code
+    return markdown

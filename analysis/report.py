@@ -73,18 +73,21 @@ def _write(path: Path, content: str) -> None:
 
 
 def _move(beside: Path, folder: Path) -> None:
-    """Rename every file into place, the page last; drop figures and tables that this build no longer has."""
+    """Rename every file into place; drop figures and tables that this build no longer has.
+
+    `report.json` comes last: where it says that it is up to date, everything else is.
+    """
     made = {part: sorted(p.name for p in (beside / part).iterdir()) for part in _PARTS}
     for part, names in made.items():
         (folder / part).mkdir(exist_ok=True)
         for name in names:
             os.replace(beside / part / name, folder / part / name)
-    for name in ("report.json", "report.md", "report.html"):
-        os.replace(beside / name, folder / name)
     for part, names in made.items():
-        for old in (folder / part).iterdir():
+        for old in sorted((folder / part).iterdir()):
             if old.name not in names and _ours(old):
                 old.unlink()
+    for name in ("report.md", "report.html", "report.json"):
+        os.replace(beside / name, folder / name)
 
 
 _OURS = {
@@ -95,7 +98,7 @@ _SUFFIXES = {"tables": (".tex",), "figures": (".pdf", ".svg")}
 
 
 def _ours(path: Path) -> bool:
-    """Whether an earlier build wrote this file; a user's own files beside it are never touched."""
+    """Whether the file is named as a build names its own (``gains.tex``, ``gains-PAIR.tex``); others stay."""
     part = path.parent.name
     known = any(path.stem == name or path.stem.startswith(f"{name}-") for name in _OURS[part])
     return known and path.suffix in _SUFFIXES[part] and path.is_file()

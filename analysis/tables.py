@@ -92,7 +92,7 @@ def grand(outline: Outline) -> Table:
         rows = [
             row(
                 _tagged(e.contrast, e.role),
-                Text(w.points(e.value), strong=True),
+                Text(w.points(e.value), strong=e.verdict.startswith("different")),
                 w.interval(e.low, e.high),
                 w.p_value(e.p),
                 w.p_value(e.p_adjusted),
@@ -129,7 +129,7 @@ def grand_paper(outline: Outline) -> Table:
         name, _, role = contrast.text.partition(" (")
         return row(
             Text(name, f"[{role.rstrip(')')}]" if role else ""),
-            Text(effect.text, interval.text, strong=True),
+            Text(effect.text, interval.text, effect.strong),
             Text(p.text, f"[{adjusted.text}]" if adjusted.text != ABSENT else ""),
             Text(verdict.text),
             mde,

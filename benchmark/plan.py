@@ -12,15 +12,14 @@ import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Literal
 
 from ..errors import SuiteError
-from ..models.catalogue import Backbone
-from ..models.grounding import GroundingConfig
+from ..models.catalogue import Backbone, identity
+from ..models.grounding import GroundingConfig, fingerprint
 from ..tasks.base import Task
 from ..tasks.kinds import kinds
-from .store import Store, digest, file_digest
+from .store import Store, digest
 from .suite import Arm, Pair, Stage, Suite
 
 __all__ = ["Cell", "Job", "Numerics", "Plan", "make_plan"]
@@ -116,16 +115,6 @@ def make_plan(suite: Suite, numerics: Numerics) -> Plan:
     return Plan(suite, numerics, builder.jobs, tuple(builder.cells), builder.schedules)
 
 
-def backbone_identity(backbone: Backbone) -> list[object]:
-    """What decides an encoder's weights: adapter, checkpoint and revision, options; a local folder by its files' content."""
-    folder = Path(backbone.checkpoint)
-    content = (
-        sorted((p.name, file_digest(p)) for p in folder.iterdir() if p.is_file()) if folder.is_dir() else None
-    )
-    checkpoint = backbone.checkpoint if content is None else content
-    return [backbone.adapter, checkpoint, backbone.revision, dict(backbone.options), list(backbone.frozen)]
-
-
 def check_identity(suite: Suite) -> None:
     """Every arm goes through the same schedule, or the suite says where it does not and why."""
     declared = {(e.arm, e.key) for e in suite.exceptions}
@@ -158,6 +147,7 @@ class _Builder:
         self._tasks: dict[str, str] = {}
         self._backbones: dict[str, str] = {}
         self._stages: dict[Stage, str] = {}
+        self._grounding: dict[GroundingConfig, str] = {}
         self._trained: dict[tuple[str, str, int], Job] = {}
 
     def key(self, kind: JobType, *determined_by: object) -> str:
@@ -179,7 +169,7 @@ class _Builder:
 
     def backbone_digest(self, name: str) -> str:
         if name not in self._backbones:
-            self._backbones[name] = digest(backbone_identity(self.suite.backbones[name]))
+            self._backbones[name] = digest(identity(self.suite.backbones[name]))
         return self._backbones[name]
 
     def stage_digest(self, stage: Stage | None) -> str:
@@ -188,6 +178,12 @@ class _Builder:
         if stage not in self._stages:
             self._stages[stage] = digest(asdict(stage))
         return self._stages[stage]
+
+    def _items(self, config: GroundingConfig) -> str:
+        """What grounding shows: items, placebo assignment and the versions of the packages that they come from."""
+        if config not in self._grounding:
+            self._grounding[config] = fingerprint(config)
+        return self._grounding[config]
 
     def describe(self, task: Task) -> Job:
         return self.add(
@@ -202,7 +198,13 @@ class _Builder:
         return self.add(
             Job(
                 "ground",
-                self.key("ground", self._numerics, self.backbone_digest(arm.backbone), asdict(config)),
+                self.key(
+                    "ground",
+                    self._numerics,
+                    self.backbone_digest(arm.backbone),
+                    asdict(config),
+                    self._items(config),
+                ),
                 f"ground {arm.grounding}",
                 backbone=self.suite.backbones[arm.backbone],
                 grounding=config,

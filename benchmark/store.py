@@ -25,7 +25,7 @@ from filelock import FileLock
 
 from ..errors import ArtifactError, XtremexError
 
-__all__ = ["Artifact", "DamagedArtifact", "Store", "canonical", "digest", "file_digest"]
+__all__ = ["Artifact", "DamagedArtifact", "Store", "canonical", "digest"]
 
 MANIFEST = "manifest.json"
 

@@ -38,7 +38,7 @@ class TowerConfig:
 
     network: str = "test_resnet"
     """A model name of ``timm`` that takes any picture size (convolutional)."""
-    image_size: int = 48
+    image_size: int = 32
     """Pixels on a side."""
     text_size: int = 512
     """H, the size of the encoder's pooled vector."""
@@ -58,8 +58,9 @@ class Projection(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def text_features(self, pooled: Tensor) -> Tensor:
-        """Sentence vectors (B, H) of any floating type -> (B, D) float32 of unit length."""
-        return functional.normalize(self.text(pooled.to(self.text.weight.dtype)).float(), dim=-1)
+        """Sentence vectors (B, H) of any floating type -> (B, D) of unit length, float32 even under autocast."""
+        with torch.autocast(pooled.device.type, enabled=False):
+            return functional.normalize(self.text(pooled.float()), dim=-1)
 
     def scale(self) -> Tensor:
         """The factor of the cosines, at most 100 (ibid.)."""
@@ -88,7 +89,7 @@ class Tower(Projection):
 
     @torch.no_grad()
     def image_features(self, keys: Sequence[str]) -> Tensor:
-        """Pictures by key (see :mod:`.openmoji`) -> (N, D) float32 of unit length, on the tower's device.
+        """Pictures by key (see :mod:`.openmoji`) -> (N, D) of unit length, float32 even under autocast.
 
         Batch statistics are never used. The last few requests are remembered until the tower is trained,
         moved or loaded again; a request is always cut the same way, so its answer does not depend, to the
@@ -98,7 +99,8 @@ class Tower(Projection):
         if request not in self._seen:
             if len(self._seen) >= _REMEMBERED:
                 self._seen.clear()
-            self._seen[request] = self._look(request)
+            with torch.autocast(self.logit_scale.device.type, enabled=False):
+                self._seen[request] = self._look(request)
         return self._seen[request].clone()
 
     def _look(self, keys: Sequence[str]) -> Tensor:

@@ -145,14 +145,17 @@ def quantity(split: str, language: str, seed: int) -> list[TextExample]:
 def paraphrase(split: str, language: str, seed: int) -> list[TextExample]:
     """Do two texts say the same? The second is the first in other words and order, or a near neighbour of that.
 
-    Near neighbours differ in one fact only: another place, month, number or unit.
+    Near neighbours differ in one fact or in both: another place, month, number or unit.
     """
     rng = _rng("paraphrase", split, language, seed)
     examples = []
     for i, label in enumerate(balanced(2, _SIZES[split], rng)):
         event = _event(rng, split)
         facts = rng.sample(FACTS, 2)
-        other = event if label else _changed(event, rng.choice(facts), rng, split)
+        other = event
+        if not label:
+            for fact in facts if rng.random() < 0.5 else [rng.choice(facts)]:
+                other = _changed(other, fact, rng, split)
         text = " ".join(_formal(event, fact) for fact in facts)
         pair = " ".join(_casual(other, fact) for fact in reversed(facts))
         examples.append(TextExample(i, text, pair, label))
@@ -190,17 +193,22 @@ def reading(split: str, language: str, seed: int) -> list[SpanExample]:
 
 @cache
 def _prose(split: str) -> tuple[Sentence, ...]:
-    by_text = {sentence.text: sentence for sentence in sentences()}
-    return tuple(by_text[text] for text in part(list(by_text), split, "prose"))
+    """The sentences of one split; of those that begin alike ("Changed in version 3.1:") only the first is kept."""
+    by_start: dict[str, Sentence] = {}
+    for sentence in sentences():
+        by_start.setdefault(_halves(sentence)[0], sentence)
+    return tuple(by_start[start] for start in part(list(by_start), split, "prose"))
+
+
+def _halves(sentence: Sentence) -> tuple[str, str]:
+    cut = len(sentence.words) // 2
+    return " ".join(sentence.words[:cut]), " ".join(sentence.words[cut:])
 
 
 def endings(split: str, language: str, seed: int) -> list[ChoiceExample]:
     """The first half of a real sentence and four second halves, one of them its own; the others are as long."""
     rng = _rng("endings", split, language, seed)
-    halves = []
-    for sentence in _prose(split):
-        cut = len(sentence.words) // 2
-        halves.append((" ".join(sentence.words[:cut]), " ".join(sentence.words[cut:])))
+    halves = [_halves(sentence) for sentence in _prose(split)]
     if len(halves) < 2 * _CHOICES:
         raise DataError(
             f"only {len(halves)} sentences of prose were found in this Python's `pydoc_data.topics` (split {split})",

@@ -234,8 +234,11 @@ def spans(split: str, language: str, seed: int) -> list[SpanExample]:
 
 @cache
 def _parallel_sentences() -> tuple[Message, ...]:
-    """Messages of three words and more, in a fixed shuffled order: 120 for retrieval, the next 120 for mining."""
-    order = sorted((m for m in messages() if m.words >= 3), key=lambda m: m.text["en"])
+    """Messages of two to six words, in a fixed shuffled order: 120 for retrieval, the next 120 for mining.
+
+    Longer ones leave nothing to see: mUSE finds 97 % of the translations of messages of three words and more.
+    """
+    order = sorted((m for m in messages() if 2 <= m.words <= 6), key=lambda m: m.text["en"])
     random.Random("xtremex/mini/parallel").shuffle(order)
     return tuple(order)
 

@@ -40,6 +40,7 @@ _CATALOGUES = {
 }
 _FOLDERS = {"pt": "pt_BR", "zh": "zh_Hans"}
 _UNWANTED = re.compile(r"[%{}<>\n|\\]|https?:|\x04|&\w+;|::")
+_PLACEHOLDER = re.compile(r"%\((?P<name>\w+)\)[sd]")
 _LONGEST = 26
 
 
@@ -112,14 +113,17 @@ def _usable(text: str) -> bool:
 
 @cache
 def english_messages() -> tuple[Message, ...]:
-    """Every usable English message, translated or not, without repetitions, in catalogue order. Only ``text["en"]``."""
+    """English messages, translated or not, without repetitions, in catalogue order. Only ``text["en"]``.
+
+    A placeholder is read as its name: "%(value)s is not a number" is "value is not a number".
+    """
     seen: set[str] = set()
     found = []
     for folder, topic in _CATALOGUES.values():
         keys = {key for language in ("de", "fr") for key in _catalogue(folder, language)}
         for key in sorted(keys):
-            text = _tidy(key)
-            if _usable(key) and text.casefold() not in seen and len(text.split()) <= _LONGEST:
+            text = _tidy(_PLACEHOLDER.sub(lambda match: match["name"].replace("_", " "), key))
+            if _usable(text) and text.casefold() not in seen and len(text.split()) <= _LONGEST:
                 seen.add(text.casefold())
                 found.append(Message(topic, {"en": text}))
     return tuple(found)

@@ -202,7 +202,9 @@ def _answers(row: _Row) -> tuple[tuple[int, str], ...]:
 
 def _pair_example(task: Task, row: _Row, number: int) -> PairExample:
     if task.kind == "retrieval":
-        return PairExample(number, row.text("text"), row.text("translation"))
+        # a distractor's column may be absent, a pair's may not
+        for name in ("text", "translation"):
+            row.value(name)
     return PairExample(number, row.optional("text"), row.optional("translation"))
 
 

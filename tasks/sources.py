@@ -41,15 +41,16 @@ class GeneratorSource:
     """The extra of xtremex that installs ``packages``."""
 
     def load(self, task: Task, split: str, language: str) -> list[Any]:
-        """Examples of one split and language, generated once per process; the generator's own errors pass
-        through.
+        """Examples of one split and language, generated once per process.
 
-        Raises ``MissingDependency`` with the pip line when a package is absent, ``SuiteError`` for a target
-        that does not exist.
+        Raises ``DataError`` for an example that contradicts its task, ``MissingDependency`` with the pip line
+        when a package is absent, ``SuiteError`` for a target that does not exist.
         """
         self._installed()
         options = json.dumps(dict(self.options), sort_keys=True, ensure_ascii=False)
-        return list(_generate(self.target, split, language, self.seed, options))
+        examples = list(_generate(self.target, split, language, self.seed, options))
+        validate(examples, task, split, language)
+        return examples
 
     def fingerprint(self) -> str:
         """Target, generator version, seed, options and the installed package versions, on one line."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..adapters.base import Encoder
 from ..errors import SuiteError, nearest
-from ..models.heads import SpanHead, sentence_vectors
+from ..models.heads import SpanHead, TokenHead, mean_states
 from .answers import SEGMENTATIONS, score_answer
 from .base import Model, Outcomes, SpanExample, Task
 from .batching import EvaluationSets, Ids, Template, encode, inference, token_batches, token_limit, tokenise
@@ -48,17 +48,16 @@ class SpanExtraction:
         self._sets = EvaluationSets()
 
     def head(self, encoder: Encoder, task: Task) -> nn.Module:
-        return SpanHead(encoder.info)
+        info = encoder.info
+        return TokenHead(info, 2) if info.pair_encoding == "joint" else SpanHead(info)
 
     def features(
         self, examples: Sequence[SpanExample], task: Task, encoder: Encoder
     ) -> list[list[SpanFeature]]:
         """The windows of each example; under ``separate`` the question is an input of its own."""
-        info, limit = encoder.info, token_limit(task, encoder)
-        joint = info.pair_encoding == "joint"
+        limit, joint = token_limit(task, encoder), encoder.info.pair_encoding == "joint"
         template = Template.of(encoder.tokenizer)
-        prefix = "" if joint else info.text_prefix
-        questions = tokenise(encoder.tokenizer, [prefix + example.question for example in examples])
+        questions = tokenise(encoder.tokenizer, [example.question for example in examples])
         if joint:
             longest = min(task.options.get("question_tokens", 64), template.room(limit, pair=True) // 2)
             questions = [ids[:longest] for ids in questions]
@@ -123,7 +122,7 @@ def _scores(encoder: Encoder, head: nn.Module, features: Sequence[SpanFeature]) 
     questions = [feature.question for feature in features if feature.question is not None]
     if questions:
         rows, which = _distinct(questions)
-        scores = head(states, sentence_vectors(encode(encoder, rows), encoder.info)[which])
+        scores = head(states, mean_states(encode(encoder, rows))[which])
     else:
         scores = head(states)
     return scores.float().masked_fill(mask[..., None] == 0, float("-inf"))

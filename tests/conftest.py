@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -28,3 +29,42 @@ def muse(loaded_muse) -> Iterator:
     for name in names:
         loaded_muse.get_parameter(name).data.copy_(before[name])
     loaded_muse.zero_grad(set_to_none=True)
+
+
+@pytest.fixture(scope="session")
+def report():
+    """Hand-made ``Results``."""
+    from made_results import made_results
+
+    return made_results()
+
+
+@pytest.fixture(scope="session")
+def report_folder(report, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the whole report of ``report``: read it, do not write there."""
+    from xtremex.analysis.report import write_report
+
+    folder = tmp_path_factory.mktemp("report")
+    assert write_report(report, folder) == folder / "report.html"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def hostile_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report whose every name tries to become markup."""
+    from made_results import made_results
+    from report_pages import HOSTILE
+
+    from xtremex.analysis.report import write_report
+
+    folder = tmp_path_factory.mktemp("hostile")
+    write_report(made_results(**HOSTILE), folder)
+    return folder
+
+
+@pytest.fixture
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without the files of figures/: most of the time of a build goes there."""
+    from xtremex.analysis import report
+
+    monkeypatch.setattr(report, "write_figures", lambda wanted, folder: [])

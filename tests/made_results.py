@@ -258,6 +258,8 @@ def _suite(
                 "seed": seed,
                 "attempt": int(c == "nli" and seed == 2),
                 "collapsed": False,
+                "intermediate_attempt": 0,
+                "intermediate_collapsed": c == "mixture" and seed == 0,
                 "dev": 0.91,
                 "best_step": 40,
                 "seconds": 3.1,

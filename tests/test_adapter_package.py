@@ -92,7 +92,11 @@ def test_two_packages_with_one_backbone_name_are_an_error(installed, tmp_path):
 
 @pytest.mark.parametrize(
     ("entry_point", "expected"),
-    [("no_such_package", "no importable package"), ("json.decoder", "no importable package"), ("empty", "cannot be read")],
+    [
+        ("no_such_package", "no importable package"),
+        ("json.decoder", "no importable package"),
+        ("empty", "cannot be read"),
+    ],
 )
 def test_a_broken_entry_point_names_itself(tmp_path, entry_point, expected):
     (tmp_path / "empty").mkdir()

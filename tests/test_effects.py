@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from demo_outcomes import CONDITIONS, LANGUAGES, TARGETS, write_demo
 
+from xtremex.analysis.answers import answers, scale_caution
 from xtremex.analysis.effects import analyse, effects
-from xtremex.analysis.estimator import contrast
+from xtremex.analysis.estimator import Cell, Examples, Term, contrast, did, estimate
 from xtremex.analysis.multiplicity import benjamini_hochberg, holm
 from xtremex.analysis.outcomes import read_record
 from xtremex.errors import AnalysisError
@@ -199,15 +200,13 @@ def test_answers(results):
         "vision-language",
     ):
         assert text in primary.sentence
-    assert "placebo" in placebo.sentence and primary.sentence.count("\n") == 0
+    assert "scrambled-pictures arm" in placebo.sentence and primary.sentence.count("\n") == 0
     assert "|test:MWV-t/T2/welch|" in results.signature and results.signature.startswith(
         "xtremex:0.1.0|suite:demo"
     )
 
 
 def test_sentence_follows_the_signs_of_the_gains(results):
-    from xtremex.analysis.answers import answers
-
     (grand,) = chosen(results, "grand")
 
     def sentence(vision, text):
@@ -223,6 +222,42 @@ def test_sentence_follows_the_signs_of_the_gains(results):
     assert "hurt the vision-language arm 1.00 points less than" in sentence(-1, -2)
     assert "hurt the vision-language arm 1.00 points more than" in sentence(-2, -1)
     assert "by +1.00 points and the text-only arm by -1.00, a difference of +2.00" in sentence(1, -1)
+
+
+def test_scale_dependence_is_said():
+    """Two arms gain the same points, one of them close to the ceiling: equal in points, not in log-odds."""
+    cells = []
+    rng = np.random.default_rng(0)
+    examples = Examples.regular(["en", "de"], 2000)
+    for level in (0.97, 0.92, 0.55, 0.50):  # +5 points each
+        num = (rng.random((5, 4000)) < level).astype(float)
+        cells.append(Cell.from_counts(examples, num, np.ones_like(num)))
+    points, logits = did(*cells), did(*(cell.on_logit_scale() for cell in cells))
+    expected = np.log(0.97 / 0.03) - np.log(0.92 / 0.08) - np.log(0.55 / 0.45)
+    assert logits.low < expected < logits.high and logits.p < 0.001 < 0.05 < points.p
+    caution = scale_caution("muse", "vision-text", points, logits, 0.05)
+    assert "scale-dependent interaction" in caution and f"{logits.value:+.3f} on the logit scale" in caution
+    assert scale_caution("muse", "vision-text", logits, logits, 0.05) == ""
+
+
+def test_scale_caution_enters_the_warnings(folder, results):
+    record = read_record(folder)
+    terms = {}
+    for key in ("points", "logits"):
+        grids = {t: record.cells["muse", t] for t in CORE}
+        cells = {
+            t: {k: c.on_logit_scale() if key == "logits" else c for k, c in g.items()}
+            for t, g in grids.items()
+        }
+        weights = {("nli", 1): 0.5, ("tags", 1): 0.5, ("none", 1): -1.0}
+        coefficients = {
+            (arm, c): sign * w / len(CORE)
+            for arm, sign in (("vision", 1.0), ("text", -1.0))
+            for (c, _), w in weights.items()
+        }
+        terms[key] = estimate([Term(g, coefficients) for g in cells.values()])
+    said = any("vision-text: scale-dependent" in w for w in results.warnings)
+    assert said == bool(scale_caution("muse", "vision-text", terms["points"], terms["logits"], 0.05))
 
 
 def test_a_large_effect_is_found(tmp_path):

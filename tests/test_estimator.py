@@ -303,7 +303,7 @@ def test_refusals():
         estimate([Term({0: cell}, {0: 1.0}), Term({0: late}, {0: 1.0})])
     with pytest.raises(AnalysisError, match="at least one target"):
         estimate([])
-    with pytest.raises(AnalysisError, match="single example"):
+    with pytest.raises(AnalysisError, match="holds one example"):
         contrast([Cell.from_counts(Examples.regular(["en"], 1), np.ones((2, 1)), np.ones((2, 1)))], [1])
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from xtremex.adapters.base import Encoded, EncoderInfo
-from xtremex.models.heads import SentenceHead, SpanHead, TokenHead, compare, sentence_vectors
+from xtremex.models.heads import SentenceHead, SpanHead, TokenHead, compare, mean_states, sentence_vectors
 
 JOINT = EncoderInfo("toy", "none", "toy", hidden_size=6, layers=1, max_length_trained=8, max_length=8)
 SEPARATE = dataclasses.replace(JOINT, pair_encoding="separate")
@@ -34,12 +34,24 @@ def test_unit_vectors_are_lengthened_by_ten(unit_norm, factor):
     assert torch.equal(sentence_vectors(encoded, info), pooled * factor)
 
 
+def test_mean_states_leaves_padding_out():
+    states = torch.tensor([[[1.0], [3.0], [100.0]], [[1.0], [2.0], [6.0]]])
+    mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
+    assert mean_states(Encoded((states * 0, states), mask, states[:, 0], None)).tolist() == [[2.0], [3.0]]
+
+
+def test_the_scale_of_token_states_does_not_matter_to_separate_spans():
+    head, states, questions = SpanHead(SEPARATE), torch.randn(2, 7, 6), torch.randn(2, 6)
+    torch.testing.assert_close(
+        head(states * 50, questions / 9), head(states, questions), rtol=1e-3, atol=1e-3
+    )
+
+
 @pytest.mark.parametrize(("info", "width"), [(JOINT, 6), (SEPARATE, 24)])
 def test_shapes_of_scores(info, width):
     assert SentenceHead(info, 3)(torch.randn(5, width)).shape == (5, 3)
     assert TokenHead(info, 4)(torch.randn(2, 7, 6)).shape == (2, 7, 4)
-    questions = torch.randn(2, 6) if info is SEPARATE else None
-    assert SpanHead(info)(torch.randn(2, 7, 6), questions).shape == (2, 7, 2)
+    assert SpanHead(info)(torch.randn(2, 7, 6), torch.randn(2, 6)).shape == (2, 7, 2)
 
 
 def test_separate_span_scores_depend_on_the_question():

@@ -7,9 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from toy_encoder import WORDS, ToyEncoder
 from toy_tasks import toy_task
-from torch import nn
+
 from xtremex.errors import SuiteError, UnknownName
 from xtremex.tasks.base import ImageExample, Model
 from xtremex.tasks.imagetext import ImageText
@@ -36,7 +37,8 @@ class StubTower(nn.Module):
 
 def captions(count: int, per_picture: int = 1) -> list[ImageExample]:
     return [
-        ImageExample(i, f"{0x1F600 + i // per_picture:X}", f"the {WORDS[i % len(WORDS)]} {i}") for i in range(count)
+        ImageExample(i, f"{0x1F600 + i // per_picture:X}", f"the {WORDS[i % len(WORDS)]} {i}")
+        for i in range(count)
     ]
 
 
@@ -68,7 +70,8 @@ def test_recall_equals_a_sort_in_both_directions(pictures, per_picture, seed):
         right = [keys.index(e.image) in np.argsort(-similarity[row])[:k] for row, e in enumerate(examples)]
         assert outcome.metrics[f"recall@{k}"][0].tolist() == [float(r) for r in right]
         found = [
-            any(examples[c].image == key for c in np.argsort(-similarity[:, p])[:k]) for p, key in enumerate(keys)
+            any(examples[c].image == key for c in np.argsort(-similarity[:, p])[:k])
+            for p, key in enumerate(keys)
         ]
         assert outcome.score(f"i2t-recall@{k}") == pytest.approx(np.mean(found))
         assert outcome.metrics[f"i2t-recall@{k}"][1].sum() == pytest.approx(len(keys))

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_encoder import ToyEncoder
 from toy_tasks import toy_task
+
 from xtremex.errors import DataError
 from xtremex.tasks.base import Model, PairExample
 from xtremex.tasks.catalogue import tasks
@@ -18,7 +19,9 @@ from xtremex.tasks.kinds import kind
 from xtremex.tasks.mining import Mining, best_threshold, mine
 from xtremex.tasks.similarity import Similarity, margins
 
-WORDS = "house river dog tree car bottle window garden mountain letter paris london berlin rome madrid".split()
+WORDS = (
+    "house river dog tree car bottle window garden mountain letter paris london berlin rome madrid".split()
+)
 
 
 def corpus(start: int, count: int) -> list[PairExample]:
@@ -71,7 +74,11 @@ def test_matching_is_one_to_one_and_equals_the_procedure_written_out(queries, ca
 
 
 @settings(max_examples=80, deadline=None, derandomize=True)
-@given(st.lists(st.tuples(st.integers(-1, 4), st.sampled_from([0.7, 0.9, 1.1, 1.3]), st.integers(-1, 4)), max_size=9))
+@given(
+    st.lists(
+        st.tuples(st.integers(-1, 4), st.sampled_from([0.7, 0.9, 1.1, 1.3]), st.integers(-1, 4)), max_size=9
+    )
+)
 def test_the_threshold_is_as_good_as_any_other(rows):
     matched = np.array([m for m, _, _ in rows], dtype=np.int64)
     score = np.array([s if m >= 0 else -np.inf for m, s, _ in rows])
@@ -101,7 +108,9 @@ def mined(task, outcome) -> set[tuple[str, str]]:
     text = {e.id: e.text for e in items}
     translation = {str(e.id): e.translation for e in items}
     return {
-        (text[e], translation[p]) for e, p in zip(outcome.example.tolist(), outcome.predictions, strict=True) if p
+        (text[e], translation[p])
+        for e, p in zip(outcome.example.tolist(), outcome.predictions, strict=True)
+        if p
     }
 
 
@@ -169,7 +178,11 @@ def test_a_split_without_a_pair_is_refused(split):
 
 
 def test_equal_sentences_are_one_candidate():
-    twice = [*corpus(24, 12), PairExample(90, "the dog", "dog today"), PairExample(91, "the dog", "dog today")]
+    twice = [
+        *corpus(24, 12),
+        PairExample(90, "the dog", "dog today"),
+        PairExample(91, "the dog", "dog today"),
+    ]
     outcome = run(mining_task(test=twice))[0]
     assert outcome.predictions[-1] == outcome.predictions[-2]
     assert outcome.predictions[-1] != "91"
@@ -179,7 +192,9 @@ def test_the_baseline_mines_by_trigrams_with_its_own_threshold():
     baseline = Mining().baselines(mining_task(), "test", "de")
     assert 0.2 < baseline["character trigrams"] <= 1.0
     unlike = [PairExample(i, chr(0x4E00 + i) * 3, f"word number {i}") for i in range(30)]
-    assert Mining().baselines(mining_task(dev=unlike, test=unlike), "test", "zh") == {"character trigrams": 0.0}
+    assert Mining().baselines(mining_task(dev=unlike, test=unlike), "test", "zh") == {
+        "character trigrams": 0.0
+    }
 
 
 def test_muse_mines_the_mini_suite(muse):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_encoder import ToyEncoder
 from toy_tasks import toy_task
+
 from xtremex.errors import DataError, SuiteError
 from xtremex.tasks.base import Model, PairExample
 from xtremex.tasks.catalogue import tasks
@@ -17,8 +18,22 @@ from xtremex.tasks.pooling import PRIMARY, view_names
 from xtremex.tasks.retrieval import Retrieval
 from xtremex.tasks.similarity import between, margins, neighbours, trigrams
 
-TEXTS = ["the house was in paris", "a river", "where is the dog?", "anna saw a tree today", "who was ben", "tokyo"]
-TRANSLATIONS = ["a house in paris", "the river it is", "dog where", "anna and the tree", "ben was who", "moscow"]
+TEXTS = [
+    "the house was in paris",
+    "a river",
+    "where is the dog?",
+    "anna saw a tree today",
+    "who was ben",
+    "tokyo",
+]
+TRANSLATIONS = [
+    "a house in paris",
+    "the river it is",
+    "dog where",
+    "anna and the tree",
+    "ben was who",
+    "moscow",
+]
 
 
 def pairs(texts=TEXTS, translations=TRANSLATIONS) -> list[PairExample]:
@@ -83,7 +98,9 @@ def test_a_repeated_translation_is_one_candidate_and_no_error():
 def test_from_source_looks_the_other_way():
     examples = pairs(["tokyo", "the river in paris"], ["tokyo", "tokyo today"])
     encoder = ToyEncoder()
-    back = Retrieval().evaluate(Model(encoder), task(examples, direction="from-source"), "test", "de", batch_tokens=64)
+    back = Retrieval().evaluate(
+        Model(encoder), task(examples, direction="from-source"), "test", "de", batch_tokens=64
+    )
     swapped = [PairExample(e.id, e.translation, e.text) for e in examples]
     forth = Retrieval().evaluate(Model(encoder), task(swapped), "test", "de", batch_tokens=64)
     assert back[0].predictions == forth[0].predictions
@@ -114,7 +131,9 @@ def test_the_margin_tames_a_hub():
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.integers(1, 7), st.integers(1, 7), st.integers(1, 9), st.integers(0, 1000))
 def test_neighbours_equal_a_full_sort(queries, candidates, k, seed):
-    cosines = torch.from_numpy(np.random.default_rng(seed).choice([0.1, 0.2, 0.3, 0.4, 0.5], (queries, candidates)))
+    cosines = torch.from_numpy(
+        np.random.default_rng(seed).choice([0.1, 0.2, 0.3, 0.4, 0.5], (queries, candidates))
+    )
     found = neighbours(lambda start, stop: cosines[start:stop], queries, candidates, k)
     expected = -np.sort(-cosines.numpy(), axis=1)[:, :k]
     assert found.value == pytest.approx(expected)
@@ -156,7 +175,9 @@ def test_the_source_side_of_a_parallel_set_is_encoded_once_per_model_and_never_a
     other = Model(encoder)
     before = retrieval.evaluate(other, parallel, "test", "de", batch_tokens=10_000)
     with torch.no_grad():
-        encoder.layers.layers[0].linear1.weight.add_(torch.randn(96, 48, generator=torch.Generator().manual_seed(1)))
+        encoder.layers.layers[0].linear1.weight.add_(
+            torch.randn(96, 48, generator=torch.Generator().manual_seed(1))
+        )
     after = retrieval.evaluate(other, parallel, "test", "de", batch_tokens=10_000)
     fresh = Retrieval().evaluate(Model(encoder), parallel, "test", "de", batch_tokens=10_000)
     assert after[0].predictions == fresh[0].predictions != before[0].predictions
@@ -194,7 +215,9 @@ def test_trigrams_are_a_cosine_of_counts():
 
 
 def test_the_baseline_finds_what_shares_letters():
-    shared = pairs(["london berlin", "madrid rome", "dog"], ["to london from berlin", "rome, madrid", "katze"])
+    shared = pairs(
+        ["london berlin", "madrid rome", "dog"], ["to london from berlin", "rome, madrid", "katze"]
+    )
     assert Retrieval().baselines(task(shared), "test", "de") == {"character trigrams": pytest.approx(2 / 3)}
 
 
@@ -206,5 +229,3 @@ def test_muse_finds_the_translations_of_the_mini_suite(muse):
         baseline = kind("retrieval").baselines(mini, "test", language)["character trigrams"]
         assert result.score("accuracy") > max(0.9, baseline + 0.15)
         assert len(result.example) == len(set(result.example.tolist())) == 120
-
-

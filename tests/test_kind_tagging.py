@@ -55,6 +55,7 @@ def test_span_f1_is_seqevals(scheme, data):
         assert common[row] == len(set(get_entities(one)) & set(get_entities(other)))
 
 
+@pytest.mark.filterwarnings("ignore:.*seems not to be NE tag")
 def test_without_prefixes_a_run_of_one_tag_is_a_span():
     gold = ["NOUN", "NOUN", "VERB", "PUNCT"]
     predicted = ["NOUN", "VERB", "VERB", "PUNCT"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,17 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
+
 from xtremex.errors import DataError, MissingDependency, SuiteError
-from xtremex.tasks.base import ChoiceExample, ImageExample, PairExample, SpanExample, TagExample, Task, TextExample
+from xtremex.tasks.base import (
+    ChoiceExample,
+    ImageExample,
+    PairExample,
+    SpanExample,
+    TagExample,
+    Task,
+    TextExample,
+)
 from xtremex.tasks.sources import FolderSource, GeneratorSource
 
 
@@ -58,7 +68,13 @@ GOOD = [
         {"choices": ["c1", "c2"], "label": "key"},
         ChoiceExample(0, "What?", ("x", "y"), 1),
     ),
-    ("tagging", {"words": ["a", "b"], "tags": ["O", "X"]}, ("O", "X"), {}, TagExample(0, ("a", "b"), ("O", "X"))),
+    (
+        "tagging",
+        {"words": ["a", "b"], "tags": ["O", "X"]},
+        ("O", "X"),
+        {},
+        TagExample(0, ("a", "b"), ("O", "X")),
+    ),
     ("tagging", {"words": ["a", "b"], "tags": [1, 0]}, ("O", "X"), {}, TagExample(0, ("a", "b"), ("X", "O"))),
     (
         "spans",
@@ -81,7 +97,13 @@ GOOD = [
         {"answer_text": "answer", "answer_start": "at", "cluster": "page"},
         SpanExample(0, "q", "a bc", ((0, "a"),), 7),
     ),
-    ("retrieval", {"src": "x", "eng": "y"}, (), {"text": "src", "translation": "eng"}, PairExample(0, "x", "y")),
+    (
+        "retrieval",
+        {"src": "x", "eng": "y"},
+        (),
+        {"text": "src", "translation": "eng"},
+        PairExample(0, "x", "y"),
+    ),
     ("image-text", {"image": "1F600", "caption": "grin"}, (), {}, ImageExample(0, "1F600", "grin")),
 ]
 
@@ -92,7 +114,9 @@ def test_every_kind_reads_its_fields(tmp_path, kind, record, labels, columns, ex
 
 
 def test_mining_takes_items_with_one_side(tmp_path):
-    content = lines({"text": "x", "translation": "y"}, {"text": "z", "translation": None}, {"translation": "w"})
+    content = lines(
+        {"text": "x", "translation": "y"}, {"text": "z", "translation": None}, {"translation": "w"}
+    )
     assert load(tmp_path, "mining", content) == [
         PairExample(0, "x", "y"),
         PairExample(1, "z", None),
@@ -107,23 +131,53 @@ BAD = [
     ("classification", '{"text": "fine", "label": "yes"}\n{"text": "b",\n', 2, "not valid JSON"),
     ("classification", lines(CLASS) + '["a"]\n', 2, "a JSON list where an object is needed"),
     ("classification", lines(CLASS, {"text": "b", "lable": "yes"}), 2, "no column `label`"),
-    ("classification", lines(CLASS, {"text": "b", "label": "maybe"}), 2, "the label 'maybe' is outside the label set"),
+    (
+        "classification",
+        lines(CLASS, {"text": "b", "label": "maybe"}),
+        2,
+        "the label 'maybe' is outside the label set",
+    ),
     ("classification", lines(CLASS, {"text": "b", "label": 2}), 2, "the label 2 is outside the label set"),
-    ("classification", lines(CLASS, {"text": None, "label": "no"}), 2, "`text` holds None where a text is needed"),
+    (
+        "classification",
+        lines(CLASS, {"text": None, "label": "no"}),
+        2,
+        "`text` holds None where a text is needed",
+    ),
     ("classification", lines(CLASS, {"text": " ", "label": "no"}), 2, "empty text"),
     ("classification", lines(CLASS, CLASS | {"pair": "x"}), 2, "mixed"),
-    ("classification", b'{"text": "fine", "label": "yes"}\n{"text": "caf\xe9", "label": "no"}\n', 2, "not UTF-8"),
+    (
+        "classification",
+        b'{"text": "fine", "label": "yes"}\n{"text": "caf\xe9", "label": "no"}\n',
+        2,
+        "not UTF-8",
+    ),
     ("classification", "", 1, "holds no example"),
     ("classification", "\n\n", 1, "holds no example"),
-    ("classification", lines({"id": 3, **CLASS}, {"id": 3, **CLASS}), 2, r"id `3` occurs twice \(first at .*:1\)"),
+    (
+        "classification",
+        lines({"id": 3, **CLASS}, {"id": 3, **CLASS}),
+        2,
+        r"id `3` occurs twice \(first at .*:1\)",
+    ),
     ("classification", lines({"id": 3, **CLASS}, CLASS), 2, "no column `id`"),
     ("classification", lines({"id": -3, **CLASS}), 1, "does not fit 31 bits"),
     ("classification", lines({"id": 1.5, **CLASS}), 1, "neither an integer nor a string"),
     ("tagging", lines({"words": ["a", "b"], "tags": ["yes"]}), 1, "1 tags for 2 words"),
-    ("tagging", lines({"words": ["a"], "tags": ["yse"]}), 1, "tag `yse` of the word `a` is outside the label set"),
+    (
+        "tagging",
+        lines({"words": ["a"], "tags": ["yse"]}),
+        1,
+        "tag `yse` of the word `a` is outside the label set",
+    ),
     ("tagging", lines({"words": ["a"], "tags": [9]}), 1, "the tag 9 is outside the label set"),
     ("tagging", lines({"words": "a b", "tags": ["yes"]}), 1, "`words` needs a list of texts"),
-    ("multiple-choice", lines({"context": "a", "choices": ["x", "y"], "label": 2}), 1, "outside the label set"),
+    (
+        "multiple-choice",
+        lines({"context": "a", "choices": ["x", "y"], "label": 2}),
+        1,
+        "outside the label set",
+    ),
     ("multiple-choice", lines({"context": "a", "choices": ["x"], "label": 0}), 1, "1 choices"),
     (
         "spans",
@@ -132,9 +186,15 @@ BAD = [
         "the answer `b` is not at character 0",
     ),
     ("spans", lines({"context": "ab", "question": "q", "answers": []}), 1, "no answer"),
-    ("spans", lines({"context": "ab", "question": "q", "answers": [{"text": "b"}]}), 1, "needs a text and a start"),
+    (
+        "spans",
+        lines({"context": "ab", "question": "q", "answers": [{"text": "b"}]}),
+        1,
+        "needs a text and a start",
+    ),
     ("spans", lines({"context": "ab", "question": "q", "answers": {"text": ["b"]}}), 1, "of one length"),
-    ("retrieval", lines({"text": "a", "translation": None}), 1, "needs"),
+    ("retrieval", lines({"text": "a", "translation": None}), 1, "needs both"),
+    ("retrieval", lines({"text": "a"}), 1, "no column `translation`"),
     ("mining", lines({"text": "a", "translation": "b"}, {"text": None}), 2, "neither"),
 ]
 
@@ -210,8 +270,12 @@ def test_formats_hold_the_same_examples(tmp_path):
     for suffix in ("jsonl", "jsonl.gz", "parquet"):
         source = folder_source(tmp_path, "{language}." + suffix)
         found.append(source.load(declared("classification", source, ("yes", "no")), "test", "en"))
-    assert found[0] == found[1] == found[2] == [TextExample(0, "süß", None, 0), TextExample(1, "日本", None, 1)]
-    pyarrow.parquet.write_table(pyarrow.table({"text": ["a", "b"], "label": ["yes", "?"]}), tmp_path / "en.parquet")
+    assert (
+        found[0] == found[1] == found[2] == [TextExample(0, "süß", None, 0), TextExample(1, "日本", None, 1)]
+    )
+    pyarrow.parquet.write_table(
+        pyarrow.table({"text": ["a", "b"], "label": ["yes", "?"]}), tmp_path / "en.parquet"
+    )
     with pytest.raises(DataError, match=r"en\.parquet:2: the label '\?'"):
         source.load(declared("classification", source, ("yes", "no")), "test", "en")
 
@@ -242,7 +306,9 @@ SQUAD = {
                 },
                 {
                     "context": "It rains.",
-                    "qas": [{"id": "q3", "question": "What?", "answers": [{"text": "rains", "answer_start": 3}]}],
+                    "qas": [
+                        {"id": "q3", "question": "What?", "answers": [{"text": "rains", "answer_start": 3}]}
+                    ],
                 },
             ],
         }
@@ -254,7 +320,11 @@ def test_squad_files_are_read_with_one_cluster_per_paragraph(tmp_path):
     (tmp_path / "en.json").write_text(json.dumps(SQUAD, indent=1))
     source = folder_source(tmp_path, "{language}.json")
     examples = source.load(declared("spans", source), "test", "en")
-    assert [(e.id, e.question, e.cluster) for e in examples] == [(0, "Who?", 0), (1, "Whom?", 0), (2, "What?", 2)]
+    assert [(e.id, e.question, e.cluster) for e in examples] == [
+        (0, "Who?", 0),
+        (1, "Whom?", 0),
+        (2, "What?", 2),
+    ]
 
 
 def test_an_answer_outside_its_context_names_the_line_of_its_question(tmp_path):
@@ -262,7 +332,9 @@ def test_an_answer_outside_its_context_names_the_line_of_its_question(tmp_path):
     (tmp_path / "en.json").write_text(text)
     line = text[: text.index('"q2"')].count("\n") + 1
     source = folder_source(tmp_path, "{language}.json")
-    with pytest.raises(DataError, match=rf"en\.json:{line}: the answer `Bo` is not at character 7.*\n.*character 8"):
+    with pytest.raises(
+        DataError, match=rf"en\.json:{line}: the answer `Bo` is not at character 7.*\n.*character 8"
+    ):
         source.load(declared("spans", source), "test", "en")
 
 
@@ -292,7 +364,12 @@ def test_parallel_ids_are_shared_over_the_languages(tmp_path):
 
 def test_clusters_of_parallel_paragraphs_are_shared_over_the_languages(tmp_path):
     def question(i, context):
-        return {"id": f"q{i}", "context": context, "question": "?", "answers": [{"text": context[0], "answer_start": 0}]}
+        return {
+            "id": f"q{i}",
+            "context": context,
+            "question": "?",
+            "answers": [{"text": context[0], "answer_start": 0}],
+        }
 
     english = lines(question(0, "one"), question(1, "one"), question(2, "two"))
     german = lines(question(2, "zwei"), question(1, "eins"), question(0, "eins"))
@@ -306,7 +383,13 @@ def test_aligned_files_are_joined_by_id(tmp_path):
     _, de = parallel(tmp_path, english, german, kind="retrieval", aligned=True)
     assert de == [PairExample(6, "sechs", "six"), PairExample(5, "fünf", "five")]
     with pytest.raises(DataError, match="de.jsonl:2: .*both the sentence and its translation"):
-        parallel(tmp_path, english, lines({"id": 5, "text": "a"}, {"id": 9, "text": "b"}), kind="retrieval", aligned=True)
+        parallel(
+            tmp_path,
+            english,
+            lines({"id": 5, "text": "a"}, {"id": 9, "text": "b"}),
+            kind="retrieval",
+            aligned=True,
+        )
     with pytest.raises(DataError, match="no id column"):
         parallel(tmp_path, lines({"text": "five"}), lines({"text": "fünf"}), kind="retrieval", aligned=True)
 
@@ -379,3 +462,17 @@ def test_sources_load_no_torch():
     code = "import sys, xtremex.tasks.sources, xtremex.tasks.catalogue; assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_sources_travel_to_worker_processes(tmp_path):
+    folder = FolderSource(tmp_path, {"test": "{code}.jsonl"}, {"test": ("en",)}, {"text": "t"}, {"en": "eng"})
+    made = GeneratorSource("m:f", packages=("numpy",), options={"a": 1})
+    for source in (folder, made):
+        task = declared("classification", source, ("yes", "no"))
+        assert pickle.loads(pickle.dumps(task)) == task
+
+
+def test_generated_examples_pass_the_same_checks_as_files(generator):
+    source = GeneratorSource(generator, options={"label": 5})
+    with pytest.raises(DataError, match="split `dev`, language `fr`, example 0: label index 5 is outside"):
+        source.load(declared("classification", source, ("yes", "no")), "dev", "fr")

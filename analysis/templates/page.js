@@ -53,9 +53,13 @@
       });
     });
   });
-  window.addEventListener("scroll", hide, { passive: true });
+  // the tooltip of a focused mark follows it; one under the pointer goes
+  window.addEventListener("scroll", function () {
+    var mark = document.activeElement;
+    if (mark && mark.dataset && mark.dataset.tip) { show(mark); } else { hide(); }
+  }, { passive: true, capture: true });
 
-  // a link to a folded table, or paper, opens it
+  // on paper nothing is folded
   window.addEventListener("beforeprint", function () {
     document.querySelectorAll("details:not([open])").forEach(function (d) { d.open = true; d.dataset.folded = "1"; });
   });

