@@ -8,6 +8,7 @@ Python, with its authors' markup as gold.
 from __future__ import annotations
 
 import random
+from calendar import monthrange
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -43,7 +44,7 @@ _EVENTS = (
     "meeting", "course", "concert", "lecture", "workshop", "match", "exhibition", "conference", "festival", "market",
     "race", "ceremony",
 )  # fmt: skip
-FACTS = ("place", "day", "duration", "distance")
+_FACTS = ("place", "day", "duration", "distance")
 _UNITS = {
     "duration": ("duration-minute", "duration-hour", "duration-week", "duration-month"),
     "distance": ("length-kilometer", "length-meter", "length-mile", "length-foot"),
@@ -67,7 +68,7 @@ class _Event:
 
 
 def _event(rng: random.Random, split: str) -> _Event:
-    return _Event(rng.choice(_EVENTS), {fact: _value(fact, rng, split) for fact in FACTS})
+    return _Event(rng.choice(_EVENTS), {fact: _value(fact, rng, split) for fact in _FACTS})
 
 
 def _value(fact: str, rng: random.Random, split: str) -> Item:
@@ -83,10 +84,9 @@ def _neighbour(fact: str, value: Item, rng: random.Random, split: str) -> Item:
     if isinstance(value, Name):
         return _other(codes("territory", split), value.code, rng, lambda code: Name("territory", code))
     if isinstance(value, Day):
-        day = value.day.replace(day=min(value.day.day, 28))
-        return _other(
-            range(1, 13), day.month, rng, lambda month: replace(value, day=day.replace(month=month))
-        )
+        day = value.day
+        months = [month for month in range(1, 13) if day.day <= monthrange(day.year, month)[1]]
+        return _other(months, day.month, rng, lambda month: replace(value, day=day.replace(month=month)))
     if rng.random() < 0.7:
         return _other(_UNITS[fact], value.unit, rng, lambda unit: replace(value, unit=unit))
     return _other(range(3, 61), value.number, rng, lambda number: replace(value, number=number))
@@ -133,7 +133,7 @@ def quantity(split: str, language: str, seed: int) -> list[TextExample]:
     examples = []
     for i, label in enumerate(balanced(3, _SIZES[split], rng)):
         event = _event(rng, split)
-        order = list(FACTS)
+        order = list(_FACTS)
         rng.shuffle(order)
         given, wanted = order[:2], order[2] if label == 1 else rng.choice(order[:2])
         claimed = _changed(event, wanted, rng, split) if label == 2 else event
@@ -151,7 +151,7 @@ def paraphrase(split: str, language: str, seed: int) -> list[TextExample]:
     examples = []
     for i, label in enumerate(balanced(2, _SIZES[split], rng)):
         event = _event(rng, split)
-        facts = rng.sample(FACTS, 2)
+        facts = rng.sample(_FACTS, 2)
         other = event
         if not label:
             for fact in facts if rng.random() < 0.5 else [rng.choice(facts)]:
@@ -178,7 +178,7 @@ def reading(split: str, language: str, seed: int) -> list[SpanExample]:
     rng = _rng("reading", split, language, seed)
     examples = []
     for i in range(_SIZES[split]):
-        asked, other = rng.sample(FACTS, 2)
+        asked, other = rng.sample(_FACTS, 2)
         facts = [asked, asked, other]
         rng.shuffle(facts)
         events = [replace(_event(rng, split), noun=noun) for noun in rng.sample(_EVENTS, 3)]
