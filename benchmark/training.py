@@ -150,7 +150,7 @@ def dev_score(
         head.eval()
         model = Model(encoder, head)
         with torch.inference_mode(), autocast(device, precision):
-            outcomes = k.evaluate(model, task, "dev", task.source_language, batch_tokens=16384)
+            outcomes = k.evaluate(model, task, "dev", task.source_language, batch_tokens=4096)
         scores.append(outcomes[0].score(task.metrics[0]))
     return math.fsum(scores) / len(scores)
 

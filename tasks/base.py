@@ -189,8 +189,12 @@ class Kind(Protocol):
     name: str
     metrics: tuple[str, ...]
     """Metrics the kind can compute, the primary one first."""
+    options: tuple[str, ...]
+    """Keys of ``Task.options`` that the kind reads."""
 
-    def evaluate(self, model: Model, task: Task, split: str, language: str, *, batch_tokens: int) -> list[Outcomes]:
+    def evaluate(
+        self, model: Model, task: Task, split: str, language: str, *, batch_tokens: int
+    ) -> list[Outcomes]:
         """Score ``model`` on one split and language: one ``Outcomes`` per view. Never trains, never draws random numbers."""
         ...
 

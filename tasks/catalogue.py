@@ -175,11 +175,10 @@ def parse_task(name: str, mapping: Mapping[str, Any], where: str, base_dir: Path
     if kind_name in LABELLED and not labels:
         raise SuiteError(f"{where}: kind `{kind_name}` needs `labels`", 'labels = ["...", "..."]')
     options = dict(mapping.get("options", {}))
-    known_options = getattr(kind, "options", None)
     metrics = _strings(mapping, "metrics", where, kind.metrics)
     for what, given, known in (
         ("metric", metrics, kind.metrics),
-        ("option", options, options if known_options is None else known_options),
+        ("option", options, kind.options),
         ("role", _strings(mapping, "roles", where, ()), ROLES),
     ):
         for item in given:

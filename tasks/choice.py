@@ -22,7 +22,8 @@ class MultipleChoice:
     """``ChoiceExample`` -> index of a choice; metric ``accuracy``. Numbers of choices may differ."""
 
     name = "multiple-choice"
-    metrics = ("accuracy",)
+    metrics: tuple[str, ...] = ("accuracy",)
+    options: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self._sets = EvaluationSets()

@@ -22,7 +22,8 @@ class Classification:
     """``TextExample`` -> one of ``task.labels``; metric ``accuracy`` = sum(correct) / sum(1)."""
 
     name = "classification"
-    metrics = ("accuracy",)
+    metrics: tuple[str, ...] = ("accuracy",)
+    options: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self._sets = EvaluationSets()

@@ -173,13 +173,13 @@ _QUESTIONS = {
 def reading(split: str, language: str, seed: int) -> list[SpanExample]:
     """Three statements about three events, and a question about one of them; the answer is a stretch of the text.
 
-    Two of the statements are of one kind, so that it is not enough to find the only date.
+    In half of the examples two statements are of the kind that is asked for, and only the event tells them apart.
     """
     rng = _rng("reading", split, language, seed)
     examples = []
     for i in range(_SIZES[split]):
-        asked, other = rng.sample(_FACTS, 2)
-        facts = [asked, asked, other]
+        asked, second, third = rng.sample(_FACTS, 3)
+        facts = [asked, asked if rng.random() < 0.5 else second, third]
         rng.shuffle(facts)
         events = [replace(_event(rng, split), noun=noun) for noun in rng.sample(_EVENTS, 3)]
         wanted = rng.choice([j for j, fact in enumerate(facts) if fact == asked])

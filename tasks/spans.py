@@ -42,7 +42,14 @@ class SpanExtraction:
     """
 
     name = "spans"
-    metrics = ("f1", "em")
+    metrics: tuple[str, ...] = ("f1", "em")
+    options: tuple[str, ...] = (
+        "answer_tokens",
+        "question_tokens",
+        "segmentation",
+        "stride",
+        "unanswerable",
+    )
 
     def __init__(self) -> None:
         self._sets = EvaluationSets()

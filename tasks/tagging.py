@@ -55,7 +55,8 @@ class Tagging:
     """
 
     name = "tagging"
-    metrics = ("f1", "accuracy")
+    metrics: tuple[str, ...] = ("f1", "accuracy")
+    options: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self._sets = EvaluationSets()

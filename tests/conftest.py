@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
+# Before anything imports torch: two threads under contention are slower than one, and no test may ask the hub.
+os.environ.update(
+    OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1"
+)
+
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -294,16 +294,15 @@ def test_asked_items_are_parallel():
 
 
 def test_reading_needs_the_question():
-    """The context holds a second value of the asked kind, so the kind alone does not give the answer."""
+    """In about half of the contexts a second value of the asked kind waits, and one event only is asked about."""
+    rivals = []
     for example in load("mini-reading", "test"):
         key = {"Where": "takes place in", "When": "starts on", "How long": "lasts", "How far": "away"}
         phrase = next(phrase for start, phrase in key.items() if example.question.startswith(start))
-        assert example.context.count(phrase) == 2
-        noun = example.question.rstrip("?").split()
-        assert (
-            sum(f" {word} " in f" {example.context} " for word in noun if word in mini_intermediate._EVENTS)
-            == 1
-        )
+        rivals.append(example.context.count(phrase))
+        asked = [w for w in example.question.rstrip("?").split() if w in mini_intermediate._EVENTS]
+        assert len(asked) == 1 and example.context.count(f"The {asked[0]} ") == 1
+    assert set(rivals) == {1, 2} and 1.3 < np.mean(rivals) < 1.7
 
 
 def test_paraphrases_keep_their_numbers():
