@@ -6,6 +6,7 @@ kit on it (``adapters/contract.py``).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, Self, runtime_checkable
@@ -56,7 +57,7 @@ class EncoderInfo:
 class Encoded(NamedTuple):
     """What one forward pass gives, in the encoder's floating type."""
 
-    hidden_states: tuple[Tensor, ...]
+    hidden_states: Sequence[Tensor]
     """``layers + 1`` tensors (B, T, H); ``[0]`` embeddings, ``[-1]`` after the final norm, before any projection."""
     mask: Tensor
     """(B, T) int64, 1 for tokens that count."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self, cast, overload
 
 import numpy as np
 import torch
@@ -64,7 +64,7 @@ class Packed:
         self.shape = attention_mask.shape
         self.place = attention_mask.reshape(-1).nonzero().squeeze(1)
         """(N,) where each token stands in the flattened batch."""
-        sentence = self.place.div(attention_mask.shape[1], rounding_mode="floor")
+        self.sentence = sentence = self.place.div(attention_mask.shape[1], rounding_mode="floor")
         count = len(sentence)
         around = torch.arange(count, device=sentence.device)[:, None] + torch.arange(
             -REACH, REACH + 1, device=sentence.device
@@ -85,6 +85,37 @@ class Packed:
         batch, length = self.shape
         padded = packed.new_zeros(batch * length, packed.shape[-1]).index_copy(0, self.place, packed)
         return padded.view(batch, length, -1)
+
+    def total(self, packed: Tensor) -> Tensor:
+        """(N, D) -> (B, D), each sentence's sum."""
+        return packed.new_zeros(self.shape[0], packed.shape[-1]).index_add(0, self.sentence, packed)
+
+
+class States(Sequence[Tensor]):
+    """Hidden states that are made when they are asked for: who wants the sentence vector alone pays for none.
+
+    Token states cost a quarter of a forward pass. They must be asked for in the autocast and gradient mode of the
+    pass, as everybody does who trains or evaluates.
+    """
+
+    def __init__(self, *makers: Callable[[], Tensor]) -> None:
+        self._makers = makers
+        self._made: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Tensor]: ...
+    def __getitem__(self, index: int | slice) -> Tensor | Sequence[Tensor]:
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        if place not in self._made:
+            self._made[place] = self._makers[place]()
+        return self._made[place]
 
 
 class NgramBranch(nn.Module):
@@ -147,22 +178,23 @@ class MuseEncoder(nn.Module):
         parts = x.split(BRANCH_WIDTH, dim=-1)
         branches = [branch(part, packed) for branch, part in zip(self.branches.values(), parts, strict=True)]
         x = self.norm(torch.cat([embedded, *branches], dim=-1))
-        tokens = self.token_projection(x).to(embedded.dtype)
-        states = (packed.unpack(embedded), packed.unpack(tokens))
-        return Encoded(states, attention_mask, self._sentence(packed.unpack(x), attention_mask), None)
+        states = States(
+            lambda: packed.unpack(embedded),
+            lambda: packed.unpack(self.token_projection(x).to(embedded.dtype)),
+        )
+        return Encoded(states, attention_mask, self._sentence(packed.total(x), attention_mask), None)
 
-    def _sentence(self, x: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, T, 1280) normalised features, 0 at padding -> (B, 512) unit vectors.
+    def _sentence(self, total: Tensor, attention_mask: Tensor) -> Tensor:
+        """(B, 1280) normalised features summed over tokens -> (B, 512) unit vectors.
 
         The sum over tokens goes through the token projection after it was taken, not before: the same number from a
         T-th of the work, and a loss on sentences needs no gradient through the token states.
         """
-        length = attention_mask.sum(1, keepdim=True).clamp(min=1).to(x.dtype)
+        length = attention_mask.sum(1, keepdim=True).clamp(min=1).to(total.dtype)
         weight, bias = self.token_projection.weight, self.token_projection.bias
         # a few rows per batch: float32 costs nothing here, and tanh and L2 stay exact
-        with torch.autocast(x.device.type, enabled=False):
-            total = functional.linear(x.sum(1), weight) + length * bias
-            x = total * length.rsqrt()
+        with torch.autocast(total.device.type, enabled=False):
+            x = (functional.linear(total, weight) + length * bias) * length.rsqrt()
             y = functional.relu(self.block1_skip(x) + self.block1_out(functional.relu(self.block1_in(x))))
             z = torch.tanh(self.block2_skip(y) + self.block2_out(functional.relu(self.block2_in(y))))
             return functional.normalize(z, dim=-1, eps=EPSILON)
@@ -241,7 +273,7 @@ class MuseEncoder(nn.Module):
                 f"{len(wrong)} weights of `{where}` do not fit mUSE (found for expected): {listed}",
                 "make the folder again; a partial or altered copy cannot be used",
             )
-        encoder.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
+        encoder.load_state_dict(weights, assign=True)
         # last, because it costs seconds where refusing wrong weights costs none
         encoder.tokenizer = tokenizer()
         return encoder.requires_grad_(True).eval()
@@ -264,9 +296,8 @@ def _installed_version() -> str:
     return distribution(PACKAGE).version
 
 
-@cache
 def _packaged_weights() -> dict[str, Tensor]:
-    """The package's arrays as this module's state, embeddings dequantised; once per process (275 MB)."""
+    """The package's arrays as this module's state, embeddings dequantised (275 MB, about a second)."""
     with np.load(_resource("weights.npz"), allow_pickle=False) as archive:
         table = np.empty((ROWS, WIDTH), dtype=np.float32)
         for i, (scale, low) in enumerate(zip(archive["scale"], archive["lo"], strict=True)):

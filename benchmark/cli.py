@@ -140,7 +140,18 @@ def main() -> None:
             print(f"hint: {error.hint}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
+        print(
+            "stopped by you: what was finished is kept, run the same command again to go on", file=sys.stderr
+        )
         raise SystemExit(130) from None
     except BrokenPipeError:  # the reader of a pipe went away
         sys.stderr.close()
         raise SystemExit(0) from None
+    except OSError as error:
+        from .store import told
+
+        known = told(error, Path(error.filename or "."))
+        if known is None:
+            raise
+        print(f"error: {known.message}\nhint: {known.hint}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -6,6 +6,7 @@ tokenised test sets. Workers are spawned, run one thread each, and end with the 
 
 from __future__ import annotations
 
+import ctypes
 import heapq
 import multiprocessing
 import os
@@ -162,6 +163,8 @@ def _work(connection: Connection, root: Path, gpu: str | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process decides
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    # oneDNN keeps a compiled kernel per shape; texts give ever new shapes (measured: a fifth of the memory for no time)
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     store = Store(root)
@@ -189,7 +192,16 @@ def _perform(job: Job, store: Store) -> float:
 
     torch.set_num_threads(job.numerics.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    return float(perform(job, store).meta["seconds"])
+    seconds = float(perform(job, store).meta["seconds"])
+    _give_back_memory()
+    return seconds
+
+
+def _give_back_memory() -> None:
+    """Return freed memory to the system: training leaves the heap of a long-lived worker in holes (measured: a fifth)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
+    if trim is not None:
+        trim(0)
 
 
 def _unexpected(job: Job, error: Exception) -> XtremexError:

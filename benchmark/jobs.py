@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -188,7 +190,12 @@ class _Carrier:
             for name, tensor in self._changeable()
             if not torch.equal(tensor, self.ancestor[name])
         }
-        save_file(changed, folder / ENCODER)
+        try:
+            save_file(changed, folder / ENCODER)
+        except SafetensorError as error:
+            if "os error 28" not in str(error):  # ENOSPC, which the library wraps in an error of its own
+                raise
+            raise OSError(errno.ENOSPC, str(error)) from error
 
 
 @lru_cache(maxsize=1)

@@ -25,7 +25,7 @@ from filelock import FileLock
 
 from ..errors import ArtifactError, XtremexError
 
-__all__ = ["Artifact", "DamagedArtifact", "Store", "canonical", "digest"]
+__all__ = ["Artifact", "DamagedArtifact", "Store", "canonical", "digest", "told"]
 
 MANIFEST = "manifest.json"
 
@@ -44,6 +44,18 @@ def file_digest(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def told(error: OSError, where: Path) -> XtremexError | None:
+    """A full or write-protected disk as an error that says how to go on; None for any other failure."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return XtremexError(
+            f"{where}: the disk is full",
+            "finished steps are kept: free some space and run the same command again to go on",
+        )
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return XtremexError(f"{where}: cannot be written: {error}", "choose another folder with --out")
+    return None
 
 
 class DamagedArtifact(ArtifactError):
@@ -155,16 +167,7 @@ class Store:
                     self.set_aside(kind, key)
                     temporary.rename(final)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise XtremexError(
-                    f"{self.root}: the disk is full",
-                    "finished steps are kept: free some space and run the same command again to go on",
-                ) from error
-            if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-                raise XtremexError(
-                    f"{self.root}: cannot be written: {error}", "choose another folder with --out"
-                ) from error
-            raise
+            raise told(error, self.root) or error from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return self.get(kind, key)

@@ -35,7 +35,7 @@ PARAPHRASE_LABELS = ("different", "paraphrase")
 TERM_TAGS = ("O", "CODE", "TERM")
 _STOPS = ".,;:"
 
-_SIZES = {"train": 640, "dev": 90, "test": 90}
+_SIZES = {"train": 640, "dev": 60, "test": 60}
 _CHOICES = 4
 
 T = TypeVar("T")

@@ -34,7 +34,7 @@ INFERENCE_LABELS = ("both", "one", "neither")
 ENTITY_TAGS = ("O", "DATE", "LANGUAGE", "TERRITORY", "UNIT")
 """IO tags: neighbouring entities are always separated by a word outside."""
 
-_SIZES = {"train": 640, "dev": 90, "test": 60}
+_SIZES = {"train": 640, "dev": 60, "test": 60}
 _PARALLEL_SENTENCES = 120
 _MINING_DEV = 30
 _PICTURES = 100

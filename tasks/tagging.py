@@ -73,9 +73,9 @@ class Tagging:
         tokenizer: Any = encoder.tokenizer
         template = Template.of(tokenizer)
         room = template.room(token_limit(task, encoder))
-        boundaries = np.array(
-            [tokenizer.convert_tokens_to_ids(token) for token in BOUNDARIES if token in tokenizer.get_vocab()]
-        )
+        # asked by token: a dictionary of 128,000 pieces would be made for every call
+        pieces = tokenizer.convert_tokens_to_ids(list(BOUNDARIES))
+        boundaries = np.array([piece for piece in pieces if piece not in (None, tokenizer.unk_token_id)])
         label = {name: index for index, name in enumerate(task.labels)}
         encoded = tokenizer(
             [list(example.words) for example in examples],

@@ -71,7 +71,7 @@ def test_sizes(name):
         assert 60 <= len(load(name, "dev")) <= 100
     expected = {"mini-retrieval": 120, "mini-mining": 90, "mini-pictures": 100}
     language = TASKS[name].languages[0]
-    assert len(load(name, "test", language)) == expected.get(name, 60 if name in TARGETS else 90)
+    assert len(load(name, "test", language)) == expected.get(name, 60)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -223,7 +223,7 @@ def test_lengths_say_nothing(name):
         )
         for language in task.languages
     ]
-    # one language has 60 to 90 examples: a standard error of 5 to 6 points
+    # one language has 60 examples: a standard error of 6 points
     assert np.mean(right) < 1 / len(task.labels) + 0.08
     assert max(right) < 1 / len(task.labels) + 0.22
 

@@ -195,3 +195,32 @@ metrics = ["accuracy"]
 version = "1"
 licence = "CC0"
 """
+
+
+def _mount(folder: Path, size: str) -> bool:
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def test_a_really_full_disk_is_told_and_the_run_goes_on_with_more_space(finished: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small_disk"
+    if not _mount(small, "24m"):
+        pytest.skip("mounting a small disk needs root")
+    try:
+        suite = write_small(tmp_path)
+        done = xtremex("run", suite, "--out", small / "runs", "--precision", "fp32")
+        assert done.returncode == 2, done.stderr
+        assert "the disk is full" in done.stderr and "run the same command again" in done.stderr
+        assert "Traceback" not in done.stderr
+        finished_jobs = list((small / "runs" / "store").glob("*/*/manifest.json"))
+        assert finished_jobs
+        subprocess.run(["mount", "-o", "remount,size=400m", str(small)], check=True)
+        again = _run(suite, small / "runs")
+        assert f"{len(finished_jobs)} finished earlier" in again.stderr
+        assert _outcomes(small / "runs") == _outcomes(finished / "runs")
+    finally:
+        subprocess.run(["umount", str(small)], check=False)
