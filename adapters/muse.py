@@ -94,13 +94,16 @@ class Packed:
 class States(Sequence[Tensor]):
     """Hidden states that are made when they are asked for: who wants the sentence vector alone pays for none.
 
-    Token states cost a quarter of a forward pass. They must be asked for in the autocast and gradient mode of the
-    pass, as everybody does who trains or evaluates.
+    Token states cost a quarter of a forward pass. They are made in the gradient, inference and autocast mode of that
+    pass, whenever it is that somebody asks.
     """
 
-    def __init__(self, *makers: Callable[[], Tensor]) -> None:
+    def __init__(self, device: str, *makers: Callable[[], Tensor]) -> None:
         self._makers = makers
         self._made: dict[int, Tensor] = {}
+        self._device = device
+        self._inference, self._gradient = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+        self._autocast, self._dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
 
     def __len__(self) -> int:
         return len(self._makers)
@@ -114,7 +117,12 @@ class States(Sequence[Tensor]):
             return [self[k] for k in range(*index.indices(len(self)))]
         place = range(len(self))[index]
         if place not in self._made:
-            self._made[place] = self._makers[place]()
+            with (
+                torch.inference_mode(self._inference),
+                torch.set_grad_enabled(self._gradient),
+                torch.autocast(self._device, self._dtype, enabled=self._autocast),
+            ):
+                self._made[place] = self._makers[place]()
         return self._made[place]
 
 
@@ -179,6 +187,7 @@ class MuseEncoder(nn.Module):
         branches = [branch(part, packed) for branch, part in zip(self.branches.values(), parts, strict=True)]
         x = self.norm(torch.cat([embedded, *branches], dim=-1))
         states = States(
+            x.device.type,
             lambda: packed.unpack(embedded),
             lambda: packed.unpack(self.token_projection(x).to(embedded.dtype)),
         )

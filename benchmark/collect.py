@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import SuiteError
+from ..models.catalogue import Backbone, identity
 from ..tasks.base import Task
 from ..tasks.languages import language_families, language_names
 from .environment import describe
@@ -151,13 +152,14 @@ def _record(plan: Plan, store: Store, schedules: list[dict[str, Any]]) -> dict[s
         for f in store.get(job.type, job.key).manifest["files"].values()
     )
     stages = digest([sorted({line["fingerprint"] for line in schedules})])
+    members = {task.name: task for tasks in suite.conditions.values() for task in tasks}
     return {
         "format": 1,
         "key": plan.key,
         "version": environment.get("xtremex", "unknown"),
         "suite": {"name": suite.name, "title": suite.title, "notice": suite.notice, "digest": suite.digest},
         "pairs": [_pair(pair) for pair in suite.pairs],
-        "backbones": {name: _backbone(backbone) for name, backbone in suite.backbones.items()},
+        "backbones": {name: _backbone(backbone, plan, metas) for name, backbone in suite.backbones.items()},
         "grounding": asdict(next(iter(suite.grounding.values()))) if suite.grounding else None,
         "stages": {
             "intermediate": asdict(suite.intermediate),
@@ -167,16 +169,8 @@ def _record(plan: Plan, store: Store, schedules: list[dict[str, Any]]) -> dict[s
         "conditions": [
             {"name": n, "tasks": [t.name for t in members]} for n, members in suite.conditions.items()
         ],
-        "intermediate_tasks": [
-            {
-                "task": t.name,
-                "kind": t.kind,
-                "version": t.version,
-                "licence": t.licence,
-                "description": t.description,
-            }
-            for t in {t.name: t for members in suite.conditions.values() for t in members}.values()
-        ],
+        "intermediate_tasks": [_intermediate_task(task, described[task.name]) for task in members.values()],
+        "intermediate_runs": _intermediate_runs(plan, metas),
         "targets": [_target(task, described[task.name], store, plan) for task in suite.targets],
         "seeds": list(suite.seeds),
         "analysis": asdict(suite.analysis),
@@ -190,7 +184,7 @@ def _record(plan: Plan, store: Store, schedules: list[dict[str, Any]]) -> dict[s
             [
                 f"xtremex:{environment.get('xtremex', 'unknown')}",
                 f"suite:{suite.name}#{suite.digest[:8]}",
-                "arms:" + ",".join(f"{n}@{b.revision or b.checkpoint}" for n, b in suite.backbones.items()),
+                "arms:" + ",".join(f"{n}@{_revision(b)}" for n, b in suite.backbones.items()),
                 f"schedule:{stages[:8]}",
                 "tasks:" + ",".join(f"{t.name}.v{t.version}" for t in suite.targets),
                 f"seeds:{','.join(map(str, suite.seeds))}",
@@ -203,7 +197,10 @@ def _record(plan: Plan, store: Store, schedules: list[dict[str, Any]]) -> dict[s
 def _pair(pair: Any) -> dict[str, Any]:
     return {
         "name": pair.name,
-        "arms": {name: f"{arm.backbone}@{arm.grounding or 'as-is'}" for name, arm in pair.arms.items()},
+        "arms": {
+            name: f"{arm.backbone}@grounded-{arm.grounding}" if arm.grounding else arm.backbone
+            for name, arm in pair.arms.items()
+        },
         "contrasts": [
             {"name": c.name, "plus": c.plus, "minus": c.minus, "role": c.role} for c in pair.contrasts
         ],
@@ -211,16 +208,52 @@ def _pair(pair: Any) -> dict[str, Any]:
     }
 
 
-def _backbone(backbone: Any) -> dict[str, Any]:
-    return {
+def _backbone(backbone: Backbone, plan: Plan, metas: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The catalogue's entry, and all that the loaded encoder declared about itself (``EncoderInfo``)."""
+    scored = (job.key for job in plan.jobs.values() if job.type == "evaluate" and job.backbone == backbone)
+    first = next(scored, None)
+    declared = {
         "adapter": backbone.adapter,
         "checkpoint": backbone.checkpoint,
-        "revision": backbone.revision,
+        "revision": _revision(backbone),
         "licence": backbone.licence,
         "ancestor": backbone.ancestor,
         "objective": backbone.objective,
         "frozen": list(backbone.frozen),
     }
+    info = metas[first].get("encoder", {}) if first else {}
+    return info | {key: value for key, value in declared.items() if value is not None}
+
+
+def _revision(backbone: Backbone) -> str:
+    """What pins the weights: the revision, a package's version, or the start of a folder's digest."""
+    return backbone.revision or str(identity(backbone)["content"])[:12] or "unpinned"
+
+
+def _intermediate_task(task: Task, described: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "task": task.name,
+        "kind": task.kind,
+        "metric": task.metrics[0],
+        "version": task.version,
+        "licence": task.licence,
+        "description": task.description,
+        "dev_baselines": described["dev_baselines"],
+    }
+
+
+def _intermediate_runs(plan: Plan, metas: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """One line per intermediate stage that was trained; it feeds all targets of its arm, condition and seed."""
+    lines = []
+    for (stage, seed), jobs in plan.schedules.items():
+        if stage.startswith("intermediate:"):
+            for arm, key in jobs.items():
+                meta = metas[key]
+                run = {"arm": arm, "condition": plan.jobs[key].label.removeprefix("train "), "seed": seed}
+                lines.append(
+                    run | {k: meta[k] for k in ("attempt", "collapsed", "dev", "best_step", "seconds")}
+                )
+    return lines
 
 
 def _target(task: Task, described: dict[str, Any], store: Store, plan: Plan) -> dict[str, Any]:
@@ -252,6 +285,7 @@ def _target(task: Task, described: dict[str, Any], store: Store, plan: Plan) -> 
         "licence": task.licence,
         "description": task.description,
         "baselines": described["baselines"],
+        "dev_baselines": described["dev_baselines"],
         "examples": described["counts"]["test"],
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -109,7 +110,7 @@ def _evaluate(job: Job, store: Store, folder: Path) -> dict[str, Any]:
                 outcomes += kind(task.kind).evaluate(model, task, "test", language, batch_tokens=16384)
         _write_outcomes(task, outcomes, folder)
         scores[task.name] = {o.language: round(o.score(task.metrics[0]), 6) for o in reversed(outcomes)}
-    return meta | {"scores": scores}
+    return meta | {"scores": scores, "encoder": asdict(carrier.adapter.info)}
 
 
 def _fine_tune(

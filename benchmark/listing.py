@@ -17,6 +17,7 @@ from .run import Options, plan_suite
 
 if TYPE_CHECKING:
     from .plan import Plan
+    from .store import Store
 
 __all__ = ["print_check", "print_listing", "print_plan"]
 
@@ -134,7 +135,7 @@ def print_plan(name: str, options: Options, *, as_json: bool) -> None:
     stored = sum(job.type in ("ground", "train") for job in missing)
     console.print(
         f"to do: {len(missing)} jobs, about {duration(estimates.remaining(missing, crew))} with {crew} workers on "
-        f"{plan.numerics.device} in {plan.numerics.precision}, about {_disk(plan, options, stored)} of disk",
+        f"{plan.numerics.device} in {plan.numerics.precision}, about {_disk(plan, store, stored)} of disk",
         highlight=False,
     )
     console.print(
@@ -146,10 +147,10 @@ def print_plan(name: str, options: Options, *, as_json: bool) -> None:
         )
 
 
-def _disk(plan: Plan, options: Options, stored: int) -> str:
-    store = options.store
+def _disk(plan: Plan, store: Store, stored: int) -> str:
+    """Bytes of ``stored`` more encoders, by the mean of those that lie in the store."""
     sizes = [
-        sum(file["bytes"] for file in store.get(job.type, job.key).manifest["files"].values())
+        sum(file.stat().st_size for file in store.folder(job.type, job.key).iterdir())
         for job in plan.jobs.values()
         if job.type == "train" and store.has(job.type, job.key)
     ]

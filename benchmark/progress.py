@@ -15,7 +15,7 @@ from rich.progress import Task as RichTask
 from rich.text import Text
 
 from .plan import Job
-from .store import Store
+from .store import DamagedArtifact, Store
 
 __all__ = ["Estimates", "RunProgress", "duration"]
 
@@ -44,7 +44,10 @@ class Estimates:
         estimates = cls()
         for job in jobs.values():
             if store.has(job.type, job.key):
-                estimates.add(job, float(store.get(job.type, job.key).meta["seconds"]))
+                try:
+                    estimates.add(job, float(store.get(job.type, job.key).meta["seconds"]))
+                except DamagedArtifact:  # whoever needs its content sets it aside
+                    continue
         return estimates
 
     def add(self, job: Job, seconds: float) -> None:

@@ -173,3 +173,19 @@ def test_encoders_of_one_process_do_not_share_weights(loaded_muse):
     other = MuseEncoder.load()
     pairs = zip(other.parameters(), loaded_muse.parameters(), strict=True)
     assert all(ours.data_ptr() != theirs.data_ptr() for ours, theirs in pairs)
+
+
+def test_states_may_be_asked_for_after_the_mode_of_the_pass_has_ended(muse):
+    """They are made lazily, and come as if they had been made at once."""
+    ids, mask = torch.tensor([[1, 500, 600, 2]]), torch.ones(1, 4, dtype=torch.int64)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        late = muse(ids, mask).hidden_states
+        early = muse(ids, mask).hidden_states
+        now = early[1]
+    assert late[1].is_inference() and torch.equal(late[1], now)
+    trained = muse(ids, mask).hidden_states
+    with torch.no_grad():
+        assert trained[-1].requires_grad
+    assert len(late) == 2 and late[-1] is late[1] and len(late[:]) == 2
+    with pytest.raises(IndexError):
+        late[2]

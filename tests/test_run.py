@@ -206,7 +206,9 @@ def _mount(folder: Path, size: str) -> bool:
         return False
 
 
-def test_a_really_full_disk_is_told_and_the_run_goes_on_with_more_space(finished: Path, tmp_path: Path) -> None:
+def test_a_really_full_disk_is_told_and_the_run_goes_on_with_more_space(
+    finished: Path, tmp_path: Path
+) -> None:
     small = tmp_path / "small_disk"
     if not _mount(small, "24m"):
         pytest.skip("mounting a small disk needs root")

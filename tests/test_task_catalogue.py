@@ -340,7 +340,9 @@ def test_real_tasks_are_evaluated_end_to_end(real, muse, name, language):
     assert baselines and all(0.0 <= value < 0.7 for value in baselines.values())
 
 
-@pytest.mark.parametrize("kind", ["classification", "multiple-choice", "tagging", "spans", "retrieval", "mining"])
+@pytest.mark.parametrize(
+    "kind", ["classification", "multiple-choice", "tagging", "spans", "retrieval", "mining"]
+)
 def test_every_kind_refuses_an_option_it_does_not_read(kind: str, tmp_path: Path) -> None:
     table = {"kind": kind, "files": "{split}.{language}.jsonl", "languages": ["en"], "labels": ["O", "A"]}
     with pytest.raises(SuiteError, match="has no option `strides`"):
