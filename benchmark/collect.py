@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import SuiteError
-from ..models.catalogue import Backbone, identity
-from ..tasks.base import Task
-from ..tasks.languages import language_families, language_names
-from .environment import describe
 from .plan import Cell, Plan
-from .store import Store, digest
+from .record import suite_record
+from .store import Store
 
 __all__ = ["is_current", "write_outcomes"]
 
@@ -54,7 +50,7 @@ def write_outcomes(plan: Plan, store: Store, folder: Path) -> None:
         _merge(plan, store, cells[task.name], f"{task.name}.predictions.parquet", folder / "predictions")
     _forget(folder / "outcomes", {f"{t.name}.parquet" for t in plan.suite.targets})
     _forget(folder / "predictions", {f"{t.name}.predictions.parquet" for t in plan.suite.targets})
-    record = _record(plan, store, schedules)
+    record = suite_record(plan, store, schedules)
     _replace(folder / "suite.json", json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
@@ -136,205 +132,3 @@ def _schedules(plan: Plan, store: Store) -> list[dict[str, Any]]:
 
 def _meta(plan: Plan, store: Store, key: str) -> dict[str, Any]:
     return store.get(plan.jobs[key].type, key).meta
-
-
-def _record(plan: Plan, store: Store, schedules: list[dict[str, Any]]) -> dict[str, Any]:
-    suite = plan.suite
-    metas = {job.key: store.get(job.type, job.key).meta for job in plan.jobs.values()}
-    described = {job.tasks[0].name: metas[key] for key, job in plan.jobs.items() if job.type == "describe"}
-    mixed = sorted({json.dumps(meta["versions"], sort_keys=True) for meta in metas.values()})
-    environment = describe(plan.numerics) | {"mixed_versions": len(mixed) > 1}
-    environment["commit"] = _commit()
-    seconds = sum(meta["seconds"] for meta in metas.values())
-    disk = sum(
-        f["bytes"]
-        for job in plan.jobs.values()
-        for f in store.get(job.type, job.key).manifest["files"].values()
-    )
-    stages = digest([sorted({line["fingerprint"] for line in schedules})])
-    members = {task.name: task for tasks in suite.conditions.values() for task in tasks}
-    return {
-        "format": 1,
-        "key": plan.key,
-        "version": environment.get("xtremex", "unknown"),
-        "suite": {"name": suite.name, "title": suite.title, "notice": suite.notice, "digest": suite.digest},
-        "pairs": [_pair(pair) for pair in suite.pairs],
-        "backbones": {name: _backbone(backbone, plan, metas) for name, backbone in suite.backbones.items()},
-        "grounding": asdict(next(iter(suite.grounding.values()))) if suite.grounding else None,
-        "stages": {
-            "intermediate": asdict(suite.intermediate),
-            "target": asdict(suite.target),
-            "per_task": suite.per_task,
-        },
-        "conditions": [
-            {"name": n, "tasks": [t.name for t in members]} for n, members in suite.conditions.items()
-        ],
-        "intermediate_tasks": [_intermediate_task(task, described[task.name]) for task in members.values()],
-        "intermediate_runs": _intermediate_runs(plan, metas),
-        "targets": [_target(task, described[task.name], store, plan) for task in suite.targets],
-        "seeds": list(suite.seeds),
-        "analysis": asdict(suite.analysis),
-        "schedules": schedules,
-        "exceptions": [_exception(suite, e) for e in suite.exceptions],
-        "runs": [_run(cell, metas[cell.job], plan, metas) for cell in plan.cells],
-        "contamination": list(suite.contamination),
-        "cost": {"seconds": round(seconds, 1), "jobs": len(plan.jobs), "disk_bytes": disk},
-        "environment": environment,
-        "signature": "|".join(
-            [
-                f"xtremex:{environment.get('xtremex', 'unknown')}",
-                f"suite:{suite.name}#{suite.digest[:8]}",
-                "arms:" + ",".join(f"{n}@{_revision(b)}" for n, b in suite.backbones.items()),
-                f"schedule:{stages[:8]}",
-                "tasks:" + ",".join(f"{t.name}.v{t.version}" for t in suite.targets),
-                f"seeds:{','.join(map(str, suite.seeds))}",
-                f"device:{plan.numerics.device}-{plan.numerics.precision}",
-            ]
-        ),
-    }
-
-
-def _pair(pair: Any) -> dict[str, Any]:
-    return {
-        "name": pair.name,
-        "arms": {
-            name: f"{arm.backbone}@grounded-{arm.grounding}" if arm.grounding else arm.backbone
-            for name, arm in pair.arms.items()
-        },
-        "contrasts": [
-            {"name": c.name, "plus": c.plus, "minus": c.minus, "role": c.role} for c in pair.contrasts
-        ],
-        "note": pair.note,
-    }
-
-
-def _backbone(backbone: Backbone, plan: Plan, metas: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The catalogue's entry, and all that the loaded encoder declared about itself (``EncoderInfo``)."""
-    scored = (job.key for job in plan.jobs.values() if job.type == "evaluate" and job.backbone == backbone)
-    first = next(scored, None)
-    declared = {
-        "adapter": backbone.adapter,
-        "checkpoint": backbone.checkpoint,
-        "revision": _revision(backbone),
-        "licence": backbone.licence,
-        "ancestor": backbone.ancestor,
-        "objective": backbone.objective,
-        "frozen": list(backbone.frozen),
-    }
-    info = metas[first].get("encoder", {}) if first else {}
-    return info | {key: value for key, value in declared.items() if value is not None}
-
-
-def _revision(backbone: Backbone) -> str:
-    """What pins the weights: the revision, a package's version, or the start of a folder's digest."""
-    return backbone.revision or str(identity(backbone)["content"])[:12] or "unpinned"
-
-
-def _intermediate_task(task: Task, described: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "task": task.name,
-        "kind": task.kind,
-        "metric": task.metrics[0],
-        "version": task.version,
-        "licence": task.licence,
-        "description": task.description,
-        "dev_baselines": described["dev_baselines"],
-    }
-
-
-def _intermediate_runs(plan: Plan, metas: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """One line per intermediate stage that was trained; it feeds all targets of its arm, condition and seed."""
-    lines = []
-    for (stage, seed), jobs in plan.schedules.items():
-        if stage.startswith("intermediate:"):
-            for arm, key in jobs.items():
-                meta = metas[key]
-                run = {"arm": arm, "condition": plan.jobs[key].label.removeprefix("train "), "seed": seed}
-                lines.append(
-                    run | {k: meta[k] for k in ("attempt", "collapsed", "dev", "best_step", "seconds")}
-                )
-    return lines
-
-
-def _target(task: Task, described: dict[str, Any], store: Store, plan: Plan) -> dict[str, Any]:
-    cell = next((c for c in plan.cells if c.task == task.name), None)
-    views, clustered = [""], False
-    if cell is not None:
-        table = pq.read_table(
-            store.get("evaluate", cell.job).file(f"{task.name}.parquet"),
-            columns=["view", "example", "cluster"],
-        )
-        views = list(dict.fromkeys(table["view"].to_pylist()))
-        clustered = not table["example"].equals(table["cluster"])
-    return {
-        "task": task.name,
-        "kind": task.kind,
-        "metric": task.metrics[0],
-        "metrics": list(task.metrics),
-        "languages": list(task.languages),
-        "language_names": language_names(task.languages),
-        "language_families": language_families(task.languages),
-        "untrained_languages": [x for x in plan.suite.untrained if x in task.languages],
-        "source_language": task.source_language,
-        "parallel": task.parallel,
-        "clustered": clustered,
-        "view": views[0],
-        "views": views,
-        "retention": task.kind == "image-text",
-        "version": task.version,
-        "licence": task.licence,
-        "description": task.description,
-        "baselines": described["baselines"],
-        "dev_baselines": described["dev_baselines"],
-        "examples": described["counts"]["test"],
-    }
-
-
-def _exception(suite: Any, exemption: Any) -> dict[str, Any]:
-    role, _, key = exemption.key.partition(".")
-    values = [
-        getattr(pair.arms[exemption.arm], role, {}).get(key)
-        for pair in suite.pairs
-        if exemption.arm in pair.arms
-    ]
-    return {
-        "arm": exemption.arm,
-        "key": exemption.key,
-        "value": values[0] if values else None,
-        "reason": exemption.reason,
-    }
-
-
-def _run(cell: Cell, meta: dict[str, Any], plan: Plan, metas: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """One line per cell; a collapse or restart of the intermediate stage is its runs' as well."""
-    base = plan.jobs[cell.job].base
-    before = metas[base[1]] if base and base[0] == "train" else {}
-    return {
-        "pair": cell.pair,
-        "arm": cell.arm,
-        "condition": cell.condition,
-        "task": cell.task,
-        "seed": cell.seed,
-        "attempt": meta.get("attempt", 0),
-        "collapsed": bool(meta.get("collapsed")),
-        "dev": meta.get("dev"),
-        "best_step": meta.get("best_step"),
-        "intermediate_attempt": before.get("attempt", 0),
-        "intermediate_collapsed": bool(before.get("collapsed")),
-        "seconds": meta["seconds"],
-        "job": cell.job,
-    }
-
-
-def _commit() -> str | None:
-    """The commit the package runs from, when it runs from a clone."""
-    root = Path(__file__).resolve().parents[1]
-    try:
-        head = (root / ".git" / "HEAD").read_text().strip()
-        return (
-            (root / ".git" / head.removeprefix("ref: ")).read_text().strip()
-            if head.startswith("ref: ")
-            else head
-        )
-    except OSError:
-        return None

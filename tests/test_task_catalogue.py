@@ -10,6 +10,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+from shared_folder import SHARED
 from small_suite import xtremex
 
 from xtremex.errors import DataError, SuiteError, UnknownName
@@ -20,7 +21,7 @@ from xtremex.tasks.kinds import kind
 from xtremex.tasks.records import FIELDS
 
 ROOT = Path(__file__).resolve().parents[1]
-KIT = ROOT.parent / "shared" / "data"
+KIT = SHARED / "data"
 needs_kit = pytest.mark.skipif(not KIT.is_dir(), reason="the development data are not here")
 
 NLI = {
