@@ -67,8 +67,8 @@ def test_micro_batches_leave_the_step_as_it_is() -> None:
 
 def test_the_best_dev_checkpoint_is_kept() -> None:
     """A rate that ruins the encoder in the end: what is returned scores what dev said at its best."""
-    task, encoder = make("single"), ToyEncoder()
-    stage = Stage(steps=40, batch_size=16, encoder_lr=0.05, head_lr=0.05, warmup=1.0, clip=0.0, evaluations=8)
+    task, encoder = make("pair"), ToyEncoder()
+    stage = Stage(steps=60, batch_size=16, encoder_lr=0.1, head_lr=0.1, warmup=1.0, clip=0.0, evaluations=12)
     trained = _train(encoder, task, stage)
     best = max(score for _, score in trained.curve)
     assert trained.dev == best > trained.curve[-1][1]
