@@ -72,7 +72,7 @@ class AnalysisError(XtremexError, ValueError):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """One line that lists the closest of ``known``, then the first twenty names."""
-    options = sorted(known)
+    options = sorted(set(known))
     close = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
     listed = ", ".join(options[:20]) + (", ..." if len(options) > 20 else "")
     if close:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -58,7 +60,7 @@ def run(
     from .run import run as run_suite
 
     report = run_suite(suite, _options(out, device, precision, workers), Console(stderr=True))
-    print(headline(report.parent))
+    _say(headline(report.parent))
     print(report)
 
 
@@ -109,7 +111,7 @@ def report(
     from ..analysis.report import rebuild
 
     path = rebuild(folder)
-    print(headline(folder))
+    _say(headline(folder))
     print(path)
 
 
@@ -122,6 +124,15 @@ def _version(
 
         print(__version__)
         raise typer.Exit
+
+
+def _say(text: str) -> None:
+    """Print paragraphs, broken between words on a terminal and left whole in a pipe."""
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        lines = (textwrap.fill(line, width, break_on_hyphens=False) for line in text.split("\n"))
+        text = "\n".join(lines)
+    print(text)
 
 
 def _options(out: Path, device: str, precision: str, workers: int) -> Options:
