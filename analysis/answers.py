@@ -62,7 +62,7 @@ def _effect_sentence(
     size, level = f"{abs(e.value):.2f} points", f"{100 * (1 - alpha):g} %"
     adjusted = ""
     if e.correction == "holm" and e.family_size > 1 and e.p_adjusted is not None:
-        adjusted = f"; Holm-adjusted over {e.family_size} pairs {_p(e.p_adjusted)}"
+        adjusted = f"; Holm-adjusted over {e.family_size} contrasts {_p(e.p_adjusted)}"
     test = (
         "no test: nothing varied"
         if e.p is None

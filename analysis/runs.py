@@ -71,7 +71,7 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError) as error:
         raise DataError(
-            f"{path} cannot be read: {error}", "`xtremex run` writes it again from the store"
+            f"{path} cannot be read: {error}", "remove it, and `xtremex run` writes it again from the store"
         ) from None
 
 

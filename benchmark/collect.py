@@ -25,11 +25,17 @@ __all__ = ["is_current", "write_outcomes"]
 
 
 def is_current(plan: Plan, folder: Path) -> bool:
-    """Whether the folder already holds exactly this plan's outcomes."""
+    """Whether the folder already holds exactly this plan's outcomes, every file in its full size."""
     try:
-        return json.loads((folder / "suite.json").read_text(encoding="utf-8")).get("key") == plan.key
-    except (OSError, ValueError):
+        record = json.loads((folder / "suite.json").read_text(encoding="utf-8"))
+        return record["key"] == plan.key and record["files"] == _sizes(folder)
+    except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Bytes of every outcome file."""
+    return {path.name: path.stat().st_size for path in sorted((folder / "outcomes").glob("*.parquet"))}
 
 
 def write_outcomes(plan: Plan, store: Store, folder: Path) -> None:
@@ -43,6 +49,7 @@ def write_outcomes(plan: Plan, store: Store, folder: Path) -> None:
     cells: dict[str, list[Cell]] = defaultdict(list)
     for cell in plan.cells:
         cells[cell.task].append(cell)
+    (folder / "suite.json").unlink(missing_ok=True)  # from here on the folder is not what it says
     for name in ("outcomes", "predictions"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for task in plan.suite.targets:
@@ -50,7 +57,7 @@ def write_outcomes(plan: Plan, store: Store, folder: Path) -> None:
         _merge(plan, store, cells[task.name], f"{task.name}.predictions.parquet", folder / "predictions")
     _forget(folder / "outcomes", {f"{t.name}.parquet" for t in plan.suite.targets})
     _forget(folder / "predictions", {f"{t.name}.predictions.parquet" for t in plan.suite.targets})
-    record = suite_record(plan, store, schedules)
+    record = suite_record(plan, store, schedules) | {"files": _sizes(folder)}
     _replace(folder / "suite.json", json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
@@ -69,7 +76,7 @@ def _merge(plan: Plan, store: Store, cells: list[Cell], name: str, folder: Path)
                 )
                 for key, value in (("pair", cell.pair), ("arm", cell.arm), ("condition", cell.condition))
             }
-            run["seed"] = pa.array(np.full(len(table), cell.seed, np.int16))
+            run["seed"] = pa.array(np.full(len(table), cell.seed, np.int32))
             run["attempt"] = pa.array(np.full(len(table), attempt, np.int8))
             whole = pa.table(run | {column: table[column] for column in table.column_names})
             if writer is None:
@@ -100,17 +107,19 @@ def _replace(path: Path, text: str) -> None:
 
 def _schedules(plan: Plan, store: Store) -> list[dict[str, Any]]:
     """One line per (stage, seed): the fingerprint at attempt 0, and whether it is equal over the arms."""
-    declared = {e.arm for e in plan.suite.exceptions}
+    declared = {(e.arm, e.key.partition(".")[0]) for e in plan.suite.exceptions}
     lines = []
     for (stage, seed), jobs in plan.schedules.items():
         prints = {arm: _meta(plan, store, key)["fingerprint"] for arm, key in jobs.items()}
-        equal = len(set(prints.values())) == 1
-        odd = {arm for arm in prints if prints[arm] != next(iter(prints.values()))}
-        if not equal and not {arm.split("/")[1] for arm in prints} & declared:
+        role = stage.partition(":")[0]
+        common = [arm for arm in prints if (arm.partition("/")[2], role) not in declared]
+        if len({prints[arm] for arm in common}) > 1:
+            odd = [arm for arm in common if prints[arm] != prints[common[0]]]
             raise SuiteError(
-                f"the arms ran `{stage}` (seed {seed}) with different schedules: {', '.join(sorted(odd))} differ",
+                f"the arms ran `{stage}` (seed {seed}) with different schedules: {', '.join(odd)} and {common[0]} differ",
                 "arms must see the same examples in the same order; declare the exception in the suite if it is meant",
             )
+        equal = len(set(prints.values())) == 1
         lines.append(
             {
                 "stage": stage,

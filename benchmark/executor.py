@@ -22,7 +22,7 @@ from typing import Protocol
 from ..errors import XtremexError
 from .environment import gpus
 from .plan import Job, Plan
-from .store import DamagedArtifact, Store
+from .store import DamagedArtifact, Store, told
 
 __all__ = ["Progress", "execute"]
 
@@ -167,6 +167,7 @@ def _work(connection: Connection, root: Path, gpu: str | None) -> None:
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic products
     store = Store(root)
     while True:
         try:
@@ -177,6 +178,8 @@ def _work(connection: Connection, root: Path, gpu: str | None) -> None:
             answer = _perform(job, store)
         except XtremexError as error:
             answer = error
+        except OSError as error:
+            answer = told(error, root) or _unexpected(job, error)
         except Exception as error:
             answer = _unexpected(job, error)
         try:

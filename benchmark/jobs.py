@@ -99,7 +99,7 @@ def _evaluate(job: Job, store: Store, folder: Path) -> dict[str, Any]:
         head = trained.heads[0]
     else:
         carrier.restore(_base(job, store))
-    tower = _tower(store, job.tower) if job.tower else None
+    tower = _tower(store, job.tower, job.numerics.device) if job.tower else None
     model = Model(carrier.adapter, head, tower)
     carrier.encoder.eval()
     scores: dict[str, Any] = {}
@@ -215,18 +215,18 @@ def _base(job: Job, store: Store) -> Artifact | None:
 
 
 @lru_cache(maxsize=4)
-def _load_tower(folder: Path, key: str) -> Tower:
-    return Tower.load(folder).eval()
+def _load_tower(folder: Path, key: str, device: str) -> Tower:
+    return Tower.load(folder).to(device).eval()
 
 
-def _tower(store: Store, key: str) -> Tower:
+def _tower(store: Store, key: str, device: str) -> Tower:
     artifact = store.get("ground", key)
     files = [name for name in artifact.manifest["files"] if name.startswith("tower/")]
     if not files:
         raise XtremexError(f"{artifact.path}: this arm has no image tower")
     for name in files:
         artifact.file(name)
-    return _load_tower(artifact.path / "tower", key)
+    return _load_tower(artifact.path / "tower", key, device)
 
 
 def _write_outcomes(task: Task, outcomes: list[Outcomes], folder: Path) -> None:

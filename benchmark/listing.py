@@ -182,10 +182,10 @@ def _as_json(plan: Plan, options: Options) -> dict[str, object]:
 def print_check(name: str, checkpoint: str, revision: str | None) -> bool:
     """Load an encoder and print the contract kit's table; True when nothing failed."""
     from ..adapters.contract import check
-    from ..models.catalogue import backbones, load, parse_backbone
+    from ..models.catalogue import backbones, get, load, parse_backbone
 
-    if name in backbones():
-        backbone = backbones()[name]
+    if name.partition("@")[0] in backbones():
+        backbone = get(f"{name}@{revision}" if revision else name)
     elif name in adapters.names():
         if not checkpoint:
             raise SuiteError(

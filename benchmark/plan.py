@@ -104,9 +104,8 @@ def make_plan(suite: Suite, numerics: Numerics) -> Plan:
     """
     check_identity(suite)
     builder = _Builder(suite, numerics)
-    for task in {
-        t.name: t for t in (*suite.targets, *(t for c in suite.conditions.values() for t in c))
-    }.values():
+    used = (*(task for members in suite.conditions.values() for task in members), *suite.targets)
+    for task in {task.name: task for task in used}.values():  # in both roles: read as the target that it is
         builder.describe(task)
     for pair in suite.pairs:
         for arm_name, arm in pair.arms.items():
@@ -116,17 +115,25 @@ def make_plan(suite: Suite, numerics: Numerics) -> Plan:
 
 
 def check_identity(suite: Suite) -> None:
-    """Every arm goes through the same schedule, or the suite says where it does not and why."""
+    """Every arm goes through the same schedule, or the suite says where it does not and why.
+
+    Stages are compared as they will run, with what holds for a single task: an arm's key may equal the common stage and
+    still differ from the others' there.
+    """
     declared = {(e.arm, e.key) for e in suite.exceptions}
+    stages: list[tuple[Literal["intermediate", "target"], tuple[Task, ...]]] = [
+        *(("intermediate", members) for members in suite.conditions.values() if members),
+        *(("target", (task,)) for task in suite.targets if task.train_languages),
+    ]
     for pair in suite.pairs:
         for name, arm in pair.arms.items():
-            for role in ("intermediate", "target"):
-                common, own = getattr(suite, role), getattr(arm, role)
-                for key, value in own.items():
-                    if value != getattr(common, key) and (name, f"{role}.{key}") not in declared:
+            for role, tasks in stages:
+                common = asdict(suite.stage(role, Arm(arm.backbone), tasks))
+                for key, value in asdict(suite.stage(role, arm, tasks)).items():
+                    if value != common[key] and (name, f"{role}.{key}") not in declared:
                         raise SuiteError(
                             f"{suite.path}: pairs.{pair.name}.arms.{name}.{role}.{key} = {value} departs from the common "
-                            f"schedule ({getattr(common, key)}), so the arms would not be comparable",
+                            f"schedule ({common[key]}), so the arms would not be comparable",
                             f'remove it, or declare it: [[exceptions]] arm = "{name}", key = "{role}.{key}", reason = "..."',
                         )
 
@@ -144,7 +151,7 @@ class _Builder:
         self.cells: list[Cell] = []
         self.schedules: dict[tuple[str, int], dict[str, str]] = {}
         self._numerics = digest(asdict(numerics))
-        self._tasks: dict[str, str] = {}
+        self._tasks: dict[tuple[str, tuple[str, ...]], str] = {}
         self._backbones: dict[str, str] = {}
         self._stages: dict[Stage, str] = {}
         self._grounding: dict[GroundingConfig, str] = {}
@@ -158,14 +165,14 @@ class _Builder:
 
     def task_digest(self, task: Task) -> str:
         """All that a task contributes to a number: its declaration and its data's fingerprint."""
-        if task.name not in self._tasks:
-            if task.kind not in kinds.names():
-                kinds.get(task.kind)  # raises with the neighbours
+        known = (task.name, task.languages)  # a suite may restrict a target and not the intermediate task
+        if known not in self._tasks:
             fields = {
                 k: v for k, v in vars(task).items() if k not in ("source", "roles", "description", "licence")
             }
-            self._tasks[task.name] = digest([fields, task.source.fingerprint()])
-        return self._tasks[task.name]
+            kind = kinds.origin(task.kind)  # a third party's kind counts with its version
+            self._tasks[known] = digest([fields, kind, task.source.fingerprint()])
+        return self._tasks[known]
 
     def backbone_digest(self, name: str) -> str:
         if name not in self._backbones:

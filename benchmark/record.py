@@ -41,7 +41,7 @@ def suite_record(plan: Plan, store: Store, schedules: list[dict[str, Any]]) -> d
         "key": plan.key,
         "version": environment.get("xtremex", "unknown"),
         "suite": {"name": suite.name, "title": suite.title, "notice": suite.notice, "digest": suite.digest},
-        "pairs": [_pair(pair) for pair in suite.pairs],
+        "pairs": [_pair(pair, plan, metas) for pair in suite.pairs],
         "backbones": {name: _backbone(backbone, plan, metas) for name, backbone in suite.backbones.items()},
         "grounding": _grounding(suite),
         "stages": {
@@ -85,7 +85,24 @@ def _grounding(suite: Suite) -> dict[str, Any] | None:
     return None
 
 
-def _pair(pair: Pair) -> dict[str, Any]:
+MATCHED = (
+    "family",
+    "tokenizer_id",
+    "hidden_size",
+    "layers",
+    "max_length",
+    "pair_encoding",
+    "pooling",
+    "causal",
+    "dropout",
+)
+"""What the arms of a matched pair have in common; where they do not, the pair's note says so."""
+
+
+def _pair(pair: Pair, plan: Plan, metas: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    first = {cell.arm: metas[cell.job]["encoder"] for cell in reversed(plan.cells) if cell.pair == pair.name}
+    differing = [key for key in MATCHED if len({encoder[key] for encoder in first.values()}) > 1]
+    caution = f"Not a matched pair: the arms differ in {', '.join(differing)}." if differing else ""
     return {
         "name": pair.name,
         "arms": {
@@ -95,7 +112,7 @@ def _pair(pair: Pair) -> dict[str, Any]:
         "contrasts": [
             {"name": c.name, "plus": c.plus, "minus": c.minus, "role": c.role} for c in pair.contrasts
         ],
-        "note": pair.note,
+        "note": f"{pair.note} {caution}".strip(),
     }
 
 
@@ -112,7 +129,7 @@ def _backbone(backbone: Backbone, plan: Plan, metas: dict[str, dict[str, Any]]) 
         "objective": backbone.objective,
         "frozen": list(backbone.frozen),
     }
-    info = metas[first].get("encoder", {}) if first else {}
+    info = metas[first]["encoder"] if first else {}
     return info | {key: value for key, value in declared.items() if value is not None}
 
 

@@ -53,7 +53,7 @@ def told(error: OSError, where: Path) -> XtremexError | None:
             f"{where}: the disk is full",
             "finished steps are kept: free some space and run the same command again to go on",
         )
-    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
         return XtremexError(f"{where}: cannot be written: {error}", "choose another folder with --out")
     return None
 

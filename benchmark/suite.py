@@ -3,121 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, fields, replace
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ..door import build, read_toml
 from ..errors import SuiteError, unknown
-from ..models.catalogue import Backbone, backbones, parse_backbone
+from ..models.catalogue import Backbone, backbones, get, parse_backbone
 from ..models.grounding import GroundingConfig
 from ..tasks.base import Task
 from ..tasks.catalogue import load_tasks, parse_task, tasks
+from ..tasks.sources import SharedTraining
+from .schema import Analysis, Arm, Contrast, Exemption, Pair, Stage, SuiteFile, check_shape
 
-__all__ = ["Arm", "Contrast", "Pair", "Stage", "Suite", "builtin_suites", "load_suite"]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Hyper-parameters of one fine-tuning run. Every field enters the schedule's fingerprint."""
-
-    steps: int
-    """Optimizer steps."""
-    batch_size: int
-    """Examples per optimizer step, whatever the micro-batches."""
-    encoder_lr: float
-    head_lr: float
-    warmup: float = 0.1
-    """Share of the steps over which the rate rises from 0; it then falls linearly to 0."""
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    """Maximal gradient norm; 0 switches clipping off."""
-    evaluations: int = 2
-    """How often dev is scored, evenly spaced, the last time at the last step; the best checkpoint is kept."""
-    micro_batch_tokens: int = 8192
-    """Tokens, padding included, in one forward pass of a step; gradients are summed, the step stays the same."""
-    limit: int = 0
-    """Use only the first so many training examples; 0 uses all."""
-    sampling: Literal["proportional", "temperature"] = "proportional"
-    """How a mixture draws the task of a step: by size, or by size to the power 1 / temperature."""
-    temperature: float = 1.0
-    cap: int = 0
-    """Sizes above the cap count as the cap in a mixture; 0 means no cap (Phang et al. 2020 sec. 3.2 cap at 2^19)."""
-
-
-@dataclass(frozen=True)
-class Arm:
-    """The role of one backbone in a comparison; `grounding` names the objective that makes it from the backbone."""
-
-    backbone: str
-    grounding: Literal["", "text", "vision", "scrambled"] = ""
-    intermediate: dict[str, Any] = field(default_factory=dict)
-    """Exceptions from the common schedule; refused unless declared under `exceptions`."""
-    target: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Contrast:
-    plus: str
-    minus: str
-    role: Literal["primary", "placebo"] = "primary"
-
-    @property
-    def name(self) -> str:
-        return f"{self.plus}-{self.minus}"
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Arms with one ancestor: same architecture, tokenizer and initial weights."""
-
-    name: str
-    arms: dict[str, Arm]
-    contrasts: tuple[Contrast, ...] = ()
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Exemption:
-    """A declared departure of one arm from the common schedule."""
-
-    arm: str
-    key: str
-    """`intermediate.encoder_lr`, `target.steps`, ..."""
-    reason: str
-
-
-@dataclass(frozen=True)
-class Analysis:
-    alpha: float = 0.05
-    margin_task: float = 1.0
-    margin_aggregate: float = 0.5
-
-
-@dataclass(frozen=True)
-class _File:
-    """The suite file as written; `Suite` is the same with every name resolved."""
-
-    name: str
-    title: str
-    seeds: tuple[int, ...]
-    pairs: tuple[Pair, ...]
-    conditions: dict[str, tuple[str, ...]]
-    targets: tuple[str, ...]
-    intermediate: Stage
-    target: Stage
-    grounding: dict[str, Any] = field(default_factory=dict)
-    notice: str = ""
-    per_task: dict[str, dict[str, Any]] = field(default_factory=dict)
-    exceptions: tuple[Exemption, ...] = ()
-    languages: tuple[str, ...] = ()
-    untrained: tuple[str, ...] = ()
-    """Languages that the encoders' pre-training did not cover: controls in the report."""
-    analysis: Analysis = Analysis()
-    task_files: tuple[str, ...] = ()
-    tasks: dict[str, Any] = field(default_factory=dict)
-    backbones: dict[str, Any] = field(default_factory=dict)
-    contamination: tuple[dict[str, str], ...] = ()
+__all__ = [
+    "Analysis",
+    "Arm",
+    "Contrast",
+    "Exemption",
+    "Pair",
+    "Stage",
+    "Suite",
+    "SuiteFile",
+    "builtin_suites",
+    "load_suite",
+]
 
 
 @dataclass(frozen=True)
@@ -170,8 +81,8 @@ def load_suite(name_or_path: str) -> Suite:
             if path.suffix != ".toml"
             else SuiteError(f"{path}: no such file", f"give a suite file, or one of: {', '.join(shipped)}")
         )
-    raw = build(_File, read_toml(path), str(path))
-    _check_shape(raw, path)
+    raw = build(SuiteFile, read_toml(path), str(path))
+    check_shape(raw, path)
     known_tasks = _tasks(raw, path)
     known_backbones = {name: _own_backbone(name, table, path) for name, table in raw.backbones.items()}
     used = _backbones(raw, path, known_backbones)
@@ -199,13 +110,7 @@ def load_suite(name_or_path: str) -> Suite:
             )
             for name, members in {"none": (), **raw.conditions}.items()
         },
-        targets=tuple(
-            _restrict(
-                _in_role(_find(known_tasks, t, f"{path}: targets"), "target", f"{path}: targets"),
-                raw.languages,
-            )
-            for t in raw.targets
-        ),
+        targets=_targets(raw, path, known_tasks),
         backbones=used,
         grounding=grounding,
         intermediate=raw.intermediate,
@@ -218,61 +123,7 @@ def load_suite(name_or_path: str) -> Suite:
     )
 
 
-def _check_shape(raw: _File, path: Path) -> None:
-    for what, value in (("seeds", raw.seeds), ("pairs", raw.pairs), ("targets", raw.targets)):
-        if not value:
-            raise SuiteError(f"{path}: `{what}` is empty", f"a suite needs at least one of its {what}")
-        if what != "pairs" and len(set(value)) != len(value):
-            raise SuiteError(f"{path}: `{what}` names something twice: {', '.join(map(str, value))}")
-    if any(seed < 0 for seed in raw.seeds):
-        raise SuiteError(f"{path}: seeds: a seed is negative", "seeds are whole numbers from 0")
-    if raw.conditions.get("none"):
-        raise SuiteError(
-            f"{path}: conditions.none must be empty", "`none` is the absence of an intermediate task"
-        )
-    for name, members in raw.conditions.items():
-        if name != "none" and not members:
-            raise SuiteError(f"{path}: conditions.{name} names no task", "only `none` may be empty")
-    for role in ("intermediate", "target"):
-        stage: Stage = getattr(raw, role)
-        for key in ("steps", "batch_size", "evaluations", "micro_batch_tokens"):
-            if getattr(stage, key) < 1:
-                raise SuiteError(f"{path}: {role}.{key} must be at least 1, found {getattr(stage, key)}")
-    for pair in raw.pairs:
-        for name, arm in pair.arms.items():
-            for role in ("intermediate", "target"):
-                _check_stage_keys(getattr(arm, role), f"{path}: pairs.{pair.name}.arms.{name}.{role}")
-        for contrast in pair.contrasts:
-            for arm in (contrast.plus, contrast.minus):
-                if arm not in pair.arms:
-                    raise unknown("arm", arm, pair.arms, f"{path}: pairs.{pair.name}.contrasts")
-    for name, table in raw.per_task.items():
-        _check_stage_keys(table, f"{path}: per_task.{name}")
-        if name not in {*raw.targets, *(t for members in raw.conditions.values() for t in members)}:
-            raise unknown(
-                "task",
-                name,
-                [*raw.targets, *(t for m in raw.conditions.values() for t in m)],
-                f"{path}: per_task",
-            )
-    arms = {name for pair in raw.pairs for name in pair.arms}
-    for exemption in raw.exceptions:
-        if exemption.arm not in arms:
-            raise unknown("arm", exemption.arm, arms, f"{path}: exceptions")
-        if not exemption.reason.strip():
-            raise SuiteError(
-                f"{path}: exceptions: `{exemption.key}` of arm `{exemption.arm}` gives no reason"
-            )
-
-
-def _check_stage_keys(table: dict[str, Any], where: str) -> None:
-    defaults = {
-        f.name: 1 for f in fields(Stage) if f.name in ("steps", "batch_size", "encoder_lr", "head_lr")
-    }
-    build(Stage, {**defaults, **table}, where)
-
-
-def _tasks(raw: _File, path: Path) -> dict[str, Task]:
+def _tasks(raw: SuiteFile, path: Path) -> dict[str, Task]:
     """Inline tables and task files of the suite, before the catalogue's names."""
     own: dict[str, Task] = {}
     for name in raw.task_files:
@@ -286,6 +137,7 @@ def _tasks(raw: _File, path: Path) -> dict[str, Task]:
         raise SuiteError(
             f"{path}: the task name `{clash[0]}` is taken by the catalogue", "give your task another name"
         )
+    wanted |= {task.train_set for task in own.values()}
     known = {name: catalogue.get(name) for name in catalogue.names() if name in wanted}
     return _Table(own | known, [*own, *catalogue.names()])
 
@@ -312,12 +164,42 @@ def _in_role(task: Task, role: str, where: str) -> Task:
     return task
 
 
-def _restrict(task: Task, languages: tuple[str, ...]) -> Task:
-    """Only the suite's languages, the source language always among them."""
-    if not languages:
+def _targets(raw: SuiteFile, path: Path, known: dict[str, Task]) -> tuple[Task, ...]:
+    """The targets in the suite's languages, training on what their `train_set` names."""
+    where = f"{path}: targets"
+    whole = [_in_role(_find(known, name, where), "target", where) for name in raw.targets]
+    there = {language for task in whole for language in task.languages}
+    for language in raw.languages:
+        if language not in there:
+            raise unknown("language", language, there, f"{path}: languages")
+    targets = []
+    for task in whole:
+        # the source language stays, so that transfer can be told from the task's difficulty
+        kept = tuple(x for x in task.languages if x in raw.languages or x == task.source_language)
+        if raw.languages and not kept:
+            raise SuiteError(
+                f"{path}: languages leave the target `{task.name}` without any", "add one of its own"
+            )
+        targets.append(_with_training(replace(task, languages=kept) if raw.languages else task, known, where))
+    if all(task.kind == "image-text" for task in targets):
+        raise SuiteError(f"{where}: only retention targets", "effects need a target of another kind")
+    return tuple(targets)
+
+
+def _with_training(task: Task, known: dict[str, Task], where: str) -> Task:
+    """A target whose `train_set` names another task trains on that task's data."""
+    owner = known.get(task.train_set)
+    if owner is None or owner.name == task.name or not task.train_languages:
         return task
-    kept = tuple(x for x in task.languages if x in languages or x == task.source_language)
-    return replace(task, languages=kept)
+    if (owner.kind, owner.labels) != (task.kind, task.labels):
+        raise SuiteError(
+            f"{where}: `{task.name}` has the train_set `{owner.name}`, a task of another kind or other labels",
+            "tasks that share a training set share its head: kind and labels must be equal",
+        )
+    source = SharedTraining(own=task.source, training=owner.source, trainer=owner)
+    return replace(
+        task, source=source, train_languages=owner.train_languages, source_language=owner.source_language
+    )
 
 
 def _own_backbone(name: str, table: Any, path: Path) -> Backbone:
@@ -327,19 +209,31 @@ def _own_backbone(name: str, table: Any, path: Path) -> Backbone:
     return replace(backbone, checkpoint=str(beside.resolve())) if beside.is_dir() else backbone
 
 
-def _backbones(raw: _File, path: Path, own: dict[str, Backbone]) -> dict[str, Backbone]:
+def _backbones(raw: SuiteFile, path: Path, own: dict[str, Backbone]) -> dict[str, Backbone]:
     catalogue = backbones()
     used = {}
     for pair in raw.pairs:
         for name, arm in pair.arms.items():
             if arm.backbone in own:
                 used[arm.backbone] = own[arm.backbone]
-            elif arm.backbone in catalogue:
-                used[arm.backbone] = catalogue[arm.backbone]
+            elif arm.backbone.partition("@")[0] in catalogue:
+                used[arm.backbone] = get(arm.backbone)
             else:
                 where = f"{path}: pairs.{pair.name}.arms.{name}.backbone"
                 raise unknown("backbone", arm.backbone, [*own, *catalogue], where)
+    for backbone in used.values():
+        _check_pinned(backbone, path)
     return used
+
+
+def _check_pinned(backbone: Backbone, path: Path) -> None:
+    """A hub id's branch or tag moves, and results under one address would mix two encoders."""
+    hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", backbone.checkpoint) and not Path(backbone.checkpoint).is_dir()
+    if hub_id and backbone.revision and not re.fullmatch(r"[0-9a-f]{40}", backbone.revision):
+        raise SuiteError(
+            f"{path}: backbone `{backbone.name}` is at revision `{backbone.revision}`, which can move",
+            "give the 40 digits of the commit; leave the revision out once, and the error prints the present one",
+        )
 
 
 def _contrasts(pair: Pair) -> tuple[Contrast, ...]:

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Backbone",
-    "ancestor_digest",
     "backbones",
     "get",
     "identity",
@@ -269,9 +268,3 @@ def weights_digest(encoder: Any) -> str:
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-@cache
-def ancestor_digest(backbone: Backbone) -> str:
-    """``weights_digest`` of a backbone as it is loaded, before any training; computed once per process."""
-    return weights_digest(load(backbone))

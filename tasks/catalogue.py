@@ -7,6 +7,7 @@ Its name is the provider's.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from functools import cache, cached_property
@@ -16,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..errors import SuiteError, XtremexError, nearest, unknown
+from ..errors import MissingDependency, SuiteError, XtremexError, nearest, unknown
 from .base import SPLITS, Task
 from .kinds import kind as kind_of
 from .kinds import kinds
@@ -26,6 +27,7 @@ from .sources import FolderSource
 __all__ = ["TaskTable", "load_tasks", "parse_task", "tasks"]
 
 GROUP = "xtremex.tasks"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 TOML = "tasks.toml"
 ROLES = ("intermediate", "target")
 KEYS: dict[str, type | tuple[type, ...]] = {
@@ -153,11 +155,22 @@ def parse_task(name: str, mapping: Mapping[str, Any], where: str, base_dir: Path
     Raises ``SuiteError`` for unknown or missing keys, values of another type, unknown kinds, metrics,
     columns, options or placeholders, with the nearest valid names.
     """
+    if not NAME.fullmatch(name):
+        raise SuiteError(
+            f"{where}: `{name}` cannot be a task's name",
+            "use letters, digits, `.`, `_` and `-`: it becomes a file name",
+        )
     _check_keys(mapping, where)
     kind_name = mapping["kind"]
     if kind_name not in kinds.names():
         raise SuiteError(f"{where}: unknown kind `{kind_name}`", nearest(kind_name, kinds.names()))
-    kind = kind_of(kind_name)
+    try:
+        kind = kind_of(kind_name)
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            f"{where}: the kind `{kind_name}` needs `{error.name}`, which is not installed",
+            'pip install "xtremex[train]"',
+        ) from None
     trained = hasattr(kind, "head")
     columns = dict(mapping.get("columns", {}))
     check_columns(kind_name, columns, where)
@@ -187,8 +200,12 @@ def parse_task(name: str, mapping: Mapping[str, Any], where: str, base_dir: Path
     if "max_length" in mapping and mapping["max_length"] < 1:
         raise SuiteError(f"{where}: max_length = {mapping['max_length']}", "a number of tokens, 1 or more")
 
+    # what is read without being listed counts too: dev in the source language, the other side of aligned texts
     dev_languages = train_languages if trained else languages
-    used = {"train": train_languages, "dev": dev_languages, "test": languages}
+    if trained or mapping.get("aligned", False):
+        dev_languages = tuple(dict.fromkeys((*dev_languages, source_language)))
+    test_languages = (*languages, source_language) if mapping.get("aligned", False) else languages
+    used = {"train": train_languages, "dev": dev_languages, "test": tuple(dict.fromkeys(test_languages))}
     source = FolderSource(
         root=_root(mapping.get("root", "."), base_dir),
         files=files,

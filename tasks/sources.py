@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, MissingDependency, SuiteError
-from .base import PairExample, SpanExample, Task
+from .base import PairExample, Source, SpanExample, Task
 from .files import Record, file_digest, read_records
 from .records import fill, mapped, present
 from .validation import validate
 
-__all__ = ["FolderSource", "GeneratorSource"]
+__all__ = ["FolderSource", "GeneratorSource", "SharedTraining"]
 
 _LARGEST_ID = 2**31 - 1
 
@@ -81,6 +81,23 @@ def _generate(target: str, split: str, language: str, seed: int, options: str) -
             f"no generator `{target}` ({error})", 'a generator is named "module:function" and can be imported'
         ) from error
     return tuple(generate(split, language, seed, **json.loads(options)))
+
+
+@dataclass(frozen=True)
+class SharedTraining:
+    """Test data of one task, train and dev data of another (XQuAD and MLQA are both trained on SQuAD 1.1)."""
+
+    own: Source
+    training: Source
+    trainer: Task
+
+    def load(self, task: Task, split: str, language: str) -> list[Any]:
+        if split == "test":
+            return self.own.load(task, split, language)
+        return self.training.load(self.trainer, split, language)
+
+    def fingerprint(self) -> str:
+        return f"{self.own.fingerprint()}|trained on {self.trainer.name}: {self.training.fingerprint()}"
 
 
 @dataclass(frozen=True)

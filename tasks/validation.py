@@ -12,17 +12,10 @@ from typing import Any
 from ..errors import DataError, nearest
 from .base import ChoiceExample, ImageExample, PairExample, SpanExample, TagExample, Task, TextExample
 
-__all__ = ["label_index", "validate"]
+__all__ = ["validate"]
 
 Problem = tuple[str, str]
 """What is wrong, and what to do about it."""
-
-
-def label_index(label: str, task: Task, location: str) -> int:
-    """Position of ``label`` in ``task.labels``; ``DataError`` with the nearest labels if it is not there."""
-    if label not in task.labels:
-        raise DataError(f"{location}: label `{label}` is outside the label set", nearest(label, task.labels))
-    return task.labels.index(label)
 
 
 def validate(

@@ -89,7 +89,7 @@ def test_loading_freezes_and_completes_info():
     assert (encoder.info.licence, encoder.info.init_from, encoder.info.objective) == ("MIT", "muse", "test")
 
     before = weights_digest(encoder)
-    assert before == weights_digest(encoder) == catalogue.ancestor_digest(get("muse"))
+    assert before == weights_digest(encoder) == weights_digest(load(get("muse")))
     with torch.no_grad():
         encoder.block2_skip.weight[-1, -1] += 1e-6
     assert weights_digest(encoder) != before

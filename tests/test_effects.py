@@ -290,7 +290,10 @@ def test_two_pairs_form_the_grand_family(tmp_path):
     assert [e.p_adjusted for e in primary] == pytest.approx(holm([e.p for e in primary]))
     assert {e.family_size for e in chosen(results, "grand", "placebo")} == {1}
     assert [a.role for a in results.answers] == ["primary", "primary", "placebo", "placebo"]
-    assert results.answers[1].sentence.startswith("other: ") and "over 2 pairs" in results.answers[0].sentence
+    assert (
+        results.answers[1].sentence.startswith("other: ")
+        and "over 2 contrasts" in results.answers[0].sentence
+    )
     assert {e.family_size for e in chosen(results, "map")} == {6}  # each pair has a map of its own
 
 

@@ -12,6 +12,7 @@ from small_suite import write_small, xtremex
 from xtremex.benchmark.environment import numerics
 from xtremex.benchmark.plan import Numerics, Plan, make_plan
 from xtremex.benchmark.suite import Suite, load_suite
+from xtremex.errors import SuiteError
 
 CPU = Numerics("cpu", "fp32")
 
@@ -111,3 +112,54 @@ def test_plan_writes_nothing_and_prints_the_dag(tmp_path: Path) -> None:
 def test_numerics_refuse_what_they_do_not_know() -> None:
     with pytest.raises(Exception, match="unknown precision `fp8`"):
         numerics("cpu", "fp8")
+
+
+def test_the_languages_of_a_target_count_also_where_the_task_is_an_intermediate_one_too(small: Suite) -> None:
+    whole = small.targets[0]
+
+    def keys(*languages: str) -> set[str]:
+        conditions = {"none": (), "itself": (whole,)}
+        targets = (replace(whole, languages=languages),)
+        plan = make_plan(replace(small, targets=targets, conditions=conditions), CPU)
+        return {key for key, job in plan.jobs.items() if job.type == "evaluate"}
+
+    assert not keys("en", "de") & keys("en", "de", "fa")
+
+
+SHARED = """
+[tasks.mine]
+kind = "classification"
+files = "{split}.{language}.jsonl"
+labels = ["yes", "no"]
+languages = ["en"]
+[tasks.follower]
+kind = "classification"
+files = { test = "other.{language}.jsonl" }
+labels = ["yes", "no"]
+languages = ["en", "de"]
+train_set = "mine"
+"""
+
+
+def test_a_follower_trains_on_the_data_that_its_train_set_names(tmp_path: Path) -> None:
+    for name in ("train.en", "dev.en", "test.en", "other.en", "other.de"):
+        (tmp_path / f"{name}.jsonl").write_text(f'{{"text": "{name}", "label": "yes"}}\n')
+    targets = '"mini-inference", "mini-entities", "mini-retrieval", "mini-pictures"'
+    path = write_small(tmp_path, replace={targets: '"follower", "mine"', ', "fa"]': "]"}, append=SHARED)
+    suite = load_suite(str(path))
+    follower = suite.targets[0]
+    texts = {
+        split: follower.source.load(follower, split, language)[0].text
+        for split, language in (("train", "en"), ("dev", "en"), ("test", "de"))
+    }
+    assert texts == {"train": "train.en", "dev": "dev.en", "test": "other.de"}
+    before = make_plan(suite, CPU)
+    assert all(len(job.tasks) == 2 for job in before.jobs.values() if job.type == "evaluate")
+    (tmp_path / "train.en.jsonl").write_text('{"text": "changed", "label": "no"}\n')
+    after = make_plan(load_suite(str(path)), CPU)
+    assert not {k for k, j in before.jobs.items() if j.type == "evaluate"} & set(after.jobs)
+    (tmp_path / "small.toml").write_text(
+        path.read_text().replace('labels = ["yes", "no"]', 'labels = ["no", "yes"]', 1)
+    )
+    with pytest.raises(SuiteError, match="other labels"):
+        load_suite(str(path))

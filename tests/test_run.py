@@ -105,6 +105,22 @@ def test_outcomes_are_made_again_from_the_store_alone(copy: Path) -> None:
     assert "0 to do" in done.stderr and _outcomes(copy / "runs") == expected
 
 
+def test_lost_outcomes_are_written_again(copy: Path) -> None:
+    expected = _outcomes(copy / "runs")
+    outcomes = copy / "runs" / "small" / "outcomes"
+    (outcomes / "mini-inference.parquet").unlink()
+    (outcomes / "mini-retrieval.parquet").write_bytes(b"cut short")
+    assert "0 to do" in _run(copy / "small.toml", copy / "runs").stderr
+    assert _outcomes(copy / "runs") == expected
+
+
+def test_an_output_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    done = xtremex("run", write_small(tmp_path), "--out", tmp_path / "taken")
+    assert done.returncode == 2, done.stderr
+    assert "taken" in done.stderr and "--out" in done.stderr and "Traceback" not in done.stderr
+
+
 @pytest.mark.timeout(600)
 def test_a_run_killed_at_random_moments_ends_with_the_same_outcomes(finished: Path, tmp_path: Path) -> None:
     """SIGKILL to the main process only: its workers are left to themselves, as after a crash."""

@@ -24,6 +24,7 @@ from xtremex.tasks.base import (
     Task,
     TextExample,
 )
+from xtremex.tasks.catalogue import parse_task
 from xtremex.tasks.sources import FolderSource, GeneratorSource
 
 
@@ -409,6 +410,7 @@ def test_the_fingerprint_follows_the_bytes_and_not_the_place(tmp_path):
 
 
 GENERATOR = """
+from xtremex.tasks.catalogue import parse_task
 from xtremex.tasks.base import TextExample
 calls = []
 def make(split, language, seed, label=0):
@@ -476,3 +478,18 @@ def test_generated_examples_pass_the_same_checks_as_files(generator):
     source = GeneratorSource(generator, options={"label": 5})
     with pytest.raises(DataError, match="split `dev`, language `fr`, example 0: label index 5 is outside"):
         source.load(declared("classification", source, ("yes", "no")), "dev", "fr")
+
+
+def test_the_english_side_of_aligned_texts_is_part_of_the_data(tmp_path):
+    """It is read without being a test language; a changed original is other data."""
+    for language in ("en", "de"):
+        (tmp_path / f"test.{language}.jsonl").write_text(f'{{"id": 1, "text": "{language}"}}\n')
+    table = {
+        "kind": "retrieval",
+        "files": {"test": "test.{language}.jsonl"},
+        "languages": ["de"],
+        "aligned": True,
+    }
+    before = parse_task("mine", table, "x.toml: tasks.mine", tmp_path).source.fingerprint()
+    (tmp_path / "test.en.jsonl").write_text('{"id": 1, "text": "changed"}\n')
+    assert parse_task("mine", table, "x.toml: tasks.mine", tmp_path).source.fingerprint() != before

@@ -19,6 +19,7 @@ def test_every_shipped_suite_loads_and_plans(name: str) -> None:
     assert plan.jobs and plan.cells
 
 
+PAIR = '[[pairs]]\nname = "muse"\n[pairs.arms]\nthird = { backbone = "muse" }\n\n'
 MISTAKES = {
     "an unknown key": ({"seeds = [0, 1]": "seed = [0, 1]"}, ["unknown key `seed`", "`seeds`"]),
     "an unknown stage key": ({"head_lr = 5e-3": "haed_lr = 5e-3"}, ["unknown key `haed_lr`", "`head_lr`"]),
@@ -114,3 +115,70 @@ def test_an_exception_needs_a_reason(tmp_path: Path) -> None:
     )
     with pytest.raises(SuiteError, match="gives no reason"):
         load_suite(str(path))
+
+
+MORE = {
+    "a pair name twice": ({"[[pairs]]": PAIR + "[[pairs]]"}, ["`pairs` names something twice"]),
+    "an exception for no key of a stage": (
+        {"[conditions]": '[[exceptions]]\narm = "text"\nkey = "grounding.steps"\nreason = "x"\n[conditions]'},
+        ["exceptions", "`grounding.steps`", "target.steps"],
+    ),
+    "a language that no target has": (
+        {'languages = ["en", ': 'languages = ["eng", '},
+        ["unknown language `eng`"],
+    ),
+    "targets without any language": (
+        {'languages = ["en", "de", "fa"]': 'languages = ["en"]'},
+        ["`mini-retrieval` without any"],
+    ),
+    "no condition": ({'inference = ["mini-quantity"]': ""}, ["`conditions` holds no intermediate task"]),
+    "retention only": (
+        {'"mini-inference", "mini-entities", "mini-retrieval", ': ""},
+        ["only retention targets"],
+    ),
+    "a margin of nothing": (
+        {"[conditions]": "[analysis]\nmargin_task = 0\n[conditions]"},
+        ["analysis.margin_task"],
+    ),
+    "a seed too large": ({"seeds = [0, 1]": "seeds = [4000000000]"}, ["seeds are whole numbers"]),
+    "a task's stage without steps": (
+        {"[conditions]": "[per_task.mini-entities]\nsteps = 0\n[conditions]"},
+        ["steps"],
+    ),
+    "no temperature": ({"[target]": "[target]\ntemperature = 0"}, ["temperature must be above 0"]),
+    "a branch for a revision": (
+        {
+            '{ backbone = "muse", grounding = "text" }': '{ backbone = "xlm-roberta-base@main" }',
+        },
+        ["revision `main`, which can move"],
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MORE)
+def test_what_would_only_show_after_the_compute_is_refused_before(mistake: str, tmp_path: Path) -> None:
+    replace, expected = MORE[mistake]
+    path = write_small(tmp_path, replace=replace)
+    with pytest.raises(XtremexError) as caught:
+        make_plan(load_suite(str(path)), numerics("cpu", "fp32"))
+    for part in [str(path), *expected]:
+        assert part in str(caught.value), str(caught.value)
+
+
+def test_an_override_that_equals_the_common_stage_is_refused_where_a_task_has_its_own(tmp_path: Path) -> None:
+    path = write_small(
+        tmp_path,
+        replace={
+            'grounding = "vision" }': 'grounding = "vision", target = { batch_size = 4 } }',
+            "[conditions]": "[per_task.mini-entities]\nbatch_size = 2\n\n[conditions]",
+        },
+    )
+    with pytest.raises(SuiteError, match="departs from the common schedule"):
+        make_plan(load_suite(str(path)), numerics("cpu", "fp32"))
+
+
+def test_a_pinned_backbone_of_the_catalogue_is_found(tmp_path: Path) -> None:
+    pinned = f'{{ backbone = "xlm-roberta-base@{"0123456789" * 4}" }}'
+    path = write_small(tmp_path, replace={'{ backbone = "muse", grounding = "text" }': pinned})
+    suite = load_suite(str(path))
+    assert suite.backbones[f"xlm-roberta-base@{'0123456789' * 4}"].revision == "0123456789" * 4

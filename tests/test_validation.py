@@ -16,7 +16,7 @@ from xtremex.tasks.base import (
     TagExample,
     TextExample,
 )
-from xtremex.tasks.validation import label_index, validate
+from xtremex.tasks.validation import validate
 
 
 def task_for(kind_name, **more):
@@ -119,13 +119,6 @@ def test_sentences_and_pairs_do_not_mix():
     examples = [TextExample(0, "x", "y", 0), TextExample(1, "x", None, 0)]
     with pytest.raises(DataError, match="f:2: single sentences and sentence pairs are mixed"):
         validate(examples, task_for("classification"), "test", "en", ["f:1", "f:2"])
-
-
-def test_labels_are_found_or_answered_with_their_neighbours():
-    task = toy_task("classification", {}, ("entailment", "neutral"))
-    assert label_index("neutral", task, "f:1") == 1
-    with pytest.raises(DataError, match="f:9: label `entailmnt` .*\n.*did you mean `entailment`"):
-        label_index("entailmnt", task, "f:9")
 
 
 def test_third_party_kinds_are_checked_for_ids_only():

@@ -1,0 +1,208 @@
+"""What a suite file may say: its tables as frozen dataclasses, and all that can be refused before anything is computed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from ..door import build
+from ..errors import SuiteError, unknown
+
+__all__ = ["Analysis", "Arm", "Contrast", "Exemption", "Pair", "Stage", "SuiteFile", "check_shape"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Hyper-parameters of one fine-tuning run. Every field enters the schedule's fingerprint."""
+
+    steps: int
+    """Optimizer steps."""
+    batch_size: int
+    """Examples per optimizer step, whatever the micro-batches."""
+    encoder_lr: float
+    head_lr: float
+    warmup: float = 0.1
+    """Share of the steps over which the rate rises from 0; it then falls linearly to 0."""
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    """Maximal gradient norm; 0 switches clipping off."""
+    evaluations: int = 2
+    """How often dev is scored, evenly spaced, the last time at the last step; the best checkpoint is kept."""
+    micro_batch_tokens: int = 8192
+    """Tokens, padding included, in one forward pass of a step; gradients are summed, the step stays the same."""
+    limit: int = 0
+    """Use only the first so many training examples; 0 uses all."""
+    sampling: Literal["proportional", "temperature"] = "proportional"
+    """How a mixture draws the task of a step: by size, or by size to the power 1 / temperature."""
+    temperature: float = 1.0
+    cap: int = 0
+    """Sizes above the cap count as the cap in a mixture; 0 means no cap (Phang et al. 2020 sec. 3.2 cap at 2^19)."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """The role of one backbone in a comparison; `grounding` names the objective that makes it from the backbone."""
+
+    backbone: str
+    grounding: Literal["", "text", "vision", "scrambled"] = ""
+    intermediate: dict[str, Any] = field(default_factory=dict)
+    """Exceptions from the common schedule; refused unless declared under `exceptions`."""
+    target: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    plus: str
+    minus: str
+    role: Literal["primary", "placebo"] = "primary"
+
+    @property
+    def name(self) -> str:
+        return f"{self.plus}-{self.minus}"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Arms with one ancestor: same architecture, tokenizer and initial weights."""
+
+    name: str
+    arms: dict[str, Arm]
+    contrasts: tuple[Contrast, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Exemption:
+    """A declared departure of one arm from the common schedule."""
+
+    arm: str
+    key: str
+    """`intermediate.encoder_lr`, `target.steps`, ..."""
+    reason: str
+
+
+@dataclass(frozen=True)
+class Analysis:
+    alpha: float = 0.05
+    margin_task: float = 1.0
+    margin_aggregate: float = 0.5
+
+
+@dataclass(frozen=True)
+class SuiteFile:
+    """The suite file as written; `Suite` is the same with every name resolved."""
+
+    name: str
+    title: str
+    seeds: tuple[int, ...]
+    pairs: tuple[Pair, ...]
+    conditions: dict[str, tuple[str, ...]]
+    targets: tuple[str, ...]
+    intermediate: Stage
+    target: Stage
+    grounding: dict[str, Any] = field(default_factory=dict)
+    notice: str = ""
+    per_task: dict[str, dict[str, Any]] = field(default_factory=dict)
+    exceptions: tuple[Exemption, ...] = ()
+    languages: tuple[str, ...] = ()
+    untrained: tuple[str, ...] = ()
+    """Languages that the encoders' pre-training did not cover: controls in the report."""
+    analysis: Analysis = Analysis()
+    task_files: tuple[str, ...] = ()
+    tasks: dict[str, Any] = field(default_factory=dict)
+    backbones: dict[str, Any] = field(default_factory=dict)
+    contamination: tuple[dict[str, str], ...] = ()
+
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+
+
+def check_shape(raw: SuiteFile, path: Path) -> None:
+    """What can be known to be wrong before anything is computed is refused here."""
+    for what, value in (("seeds", raw.seeds), ("pairs", raw.pairs), ("targets", raw.targets)):
+        if not value:
+            raise SuiteError(f"{path}: `{what}` is empty", f"a suite needs at least one of its {what}")
+        named = [pair.name for pair in raw.pairs] if what == "pairs" else value
+        if len(set(named)) != len(named):
+            raise SuiteError(f"{path}: `{what}` names something twice: {', '.join(map(str, named))}")
+    if any(not 0 <= seed < 2**31 for seed in raw.seeds):
+        raise SuiteError(f"{path}: seeds: {list(raw.seeds)}", "seeds are whole numbers from 0 to 2147483647")
+    if raw.conditions.get("none"):
+        raise SuiteError(
+            f"{path}: conditions.none must be empty", "`none` is the absence of an intermediate task"
+        )
+    if not set(raw.conditions) - {"none"}:
+        raise SuiteError(
+            f"{path}: `conditions` holds no intermediate task", 'add one: [conditions] NAME = ["TASK"]'
+        )
+    for name, members in raw.conditions.items():
+        if name != "none" and not members:
+            raise SuiteError(f"{path}: conditions.{name} names no task", "only `none` may be empty")
+    arms = {name for pair in raw.pairs for name in pair.arms}
+    for what, names in (("name", [raw.name]), ("pairs", [pair.name for pair in raw.pairs])):
+        _check_names(names, f"{path}: {what}")
+    _check_names([*arms, *raw.conditions], f"{path}: arms and conditions")
+    for role in ("intermediate", "target"):
+        _check_stage(getattr(raw, role), f"{path}: {role}")
+    for pair in raw.pairs:
+        if not pair.arms:
+            raise SuiteError(f"{path}: pairs.{pair.name} has no arms", "add a table [pairs.arms]")
+        for name, arm in pair.arms.items():
+            for role in ("intermediate", "target"):
+                _check_override(getattr(arm, role), f"{path}: pairs.{pair.name}.arms.{name}.{role}")
+        for contrast in pair.contrasts:
+            for name in (contrast.plus, contrast.minus):
+                if name not in pair.arms:
+                    raise unknown("arm", name, pair.arms, f"{path}: pairs.{pair.name}.contrasts")
+    used = {*raw.targets, *(t for members in raw.conditions.values() for t in members)}
+    for name, table in raw.per_task.items():
+        _check_override(table, f"{path}: per_task.{name}")
+        if name not in used:
+            raise unknown("task", name, used, f"{path}: per_task")
+    keys = [f"{role}.{f.name}" for role in ("intermediate", "target") for f in fields(Stage)]
+    for exemption in raw.exceptions:
+        if exemption.arm not in arms:
+            raise unknown("arm", exemption.arm, arms, f"{path}: exceptions")
+        if exemption.key not in keys:
+            raise unknown("stage key", exemption.key, keys, f"{path}: exceptions")
+        if not exemption.reason.strip():
+            raise SuiteError(
+                f"{path}: exceptions: `{exemption.key}` of arm `{exemption.arm}` gives no reason"
+            )
+    if not 0 < raw.analysis.alpha < 1:
+        raise SuiteError(f"{path}: analysis.alpha = {raw.analysis.alpha}", "a probability between 0 and 1")
+    for key in ("margin_task", "margin_aggregate"):
+        if getattr(raw.analysis, key) <= 0:
+            raise SuiteError(
+                f"{path}: analysis.{key} must be above 0", "the margin is in points, 1.0 for instance"
+            )
+
+
+def _check_names(names: Iterable[str], where: str) -> None:
+    for name in names:
+        if not NAME.fullmatch(name):
+            raise SuiteError(
+                f"{where}: `{name}` cannot be a name", "use letters, digits, `.`, `_`, `+` and `-`"
+            )
+
+
+def _check_override(table: dict[str, Any], where: str) -> None:
+    """A partial stage: its keys and values must be those of a stage."""
+    whole = {"steps": 1, "batch_size": 1, "encoder_lr": 1.0, "head_lr": 1.0}
+    _check_stage(build(Stage, {**whole, **table}, where), where)
+
+
+def _check_stage(stage: Stage, where: str) -> None:
+    for key in ("steps", "batch_size", "evaluations", "micro_batch_tokens"):
+        if getattr(stage, key) < 1:
+            raise SuiteError(f"{where}.{key} must be at least 1, found {getattr(stage, key)}")
+    for key in ("encoder_lr", "head_lr", "weight_decay", "clip", "limit", "cap", "warmup"):
+        if getattr(stage, key) < 0:
+            raise SuiteError(f"{where}.{key} must not be negative, found {getattr(stage, key)}")
+    if stage.warmup > 1:
+        raise SuiteError(f"{where}.warmup = {stage.warmup}", "a share of the steps, from 0 to 1")
+    if stage.temperature <= 0:
+        raise SuiteError(f"{where}.temperature must be above 0, found {stage.temperature}")
