@@ -8,7 +8,6 @@ none and leaves every weight random, with a warning (transformers 5.23).
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from ..errors import ArtifactError
 from . import _compat
 from .base import Encoded, EncoderInfo
-from .checkpoints import fast_tokenizer, find, load_exactly, read_json, read_weights
+from .checkpoints import fast_tokenizer, find, load_exactly, read_json, read_weights, write_checkpoint
 from .huggingface import HuggingFaceEncoder, _describe, _fits
 from .layouts import LAYOUTS
 
@@ -77,19 +76,8 @@ class AltClipEncoder(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write AltCLIP's layout (safetensors, tokenizer, config), text tower only, and ``xtremex.json``."""
-        from safetensors.torch import save_file
-
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.tokenizer.save_pretrained(folder)
-        save_file(
-            {name: tensor.contiguous() for name, tensor in self._parts().state_dict().items()},
-            folder / WEIGHTS,
-            metadata={"format": "pt"},
-        )
-        (folder / "config.json").write_text(json.dumps(self.described, indent=1))
-        # last: its presence means that the folder is complete
-        (folder / "xtremex.json").write_text(json.dumps({"info": dataclasses.asdict(self.info)}, indent=1))
+        files = {"config.json": self.described}
+        write_checkpoint(folder, self.tokenizer, WEIGHTS, self._parts().state_dict(), files, self.info)
 
     def _parts(self) -> nn.ModuleDict:
         """The trained modules under the checkpoint's names."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -11,11 +12,20 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import ArtifactError, SuiteError
-from .huggingface import BUFFERS, COMMIT
+from .base import EncoderInfo
+from .huggingface import BUFFERS
 from .huggingface import _first_line as first_line
-from .layouts import PICKED, SKIPPED
+from .layouts import PICKED, SKIPPED, check_pinned
 
-__all__ = ["fast_tokenizer", "find", "inner_config", "load_exactly", "read_json", "read_weights"]
+__all__ = [
+    "fast_tokenizer",
+    "find",
+    "inner_config",
+    "load_exactly",
+    "read_json",
+    "read_weights",
+    "write_checkpoint",
+]
 
 _XLM_R: dict[str, Any] = {
     "vocab_size": 250002,
@@ -92,21 +102,32 @@ def _download(
             f"check the spelling; with a network, type: hf download {checkpoint} (and unset HF_HUB_OFFLINE); "
             "or give the path of a folder",
         ) from failures[0]
-    if revision is None:
-        raise SuiteError(
-            f"hub id `{checkpoint}` has no revision, so it could change under a running study",
-            f'pin it: revision = "{commit}" (what `main` is today)',
-        )
-    if not COMMIT.fullmatch(commit):
-        raise ArtifactError(
-            f"revision `{revision}` of `{checkpoint}` does not lead to a commit",
-            "delete the cache entry and download again",
-        )
+    check_pinned(checkpoint, revision, commit)
     picked = [*PICKED, *markers, *weights]
     folder = snapshot_download(
         checkpoint, revision=commit, allow_patterns=picked, ignore_patterns=list(SKIPPED)
     )
     return Path(folder), commit
+
+
+def write_checkpoint(
+    folder: Path,
+    tokenizer: Any,
+    weights_name: str,
+    weights: Mapping[str, Tensor],
+    files: Mapping[str, Any],
+    info: EncoderInfo,
+) -> None:
+    """Write tokenizer, safetensors and JSON ``files``; ``xtremex.json`` last: its presence means a complete folder."""
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(folder)
+    contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
+    save_file(contiguous, folder / weights_name, metadata={"format": "pt"})
+    for name, content in {**files, "xtremex.json": {"info": dataclasses.asdict(info)}}.items():
+        (folder / name).write_text(json.dumps(content, indent=1))
 
 
 def fast_tokenizer(place: str, config: Any = None) -> Any:

@@ -11,7 +11,6 @@ import hashlib
 import inspect
 import json
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,12 +22,12 @@ from torch import Tensor, nn
 from ..errors import ArtifactError, SuiteError, nearest
 from . import _compat
 from .base import Encoded, EncoderInfo
+from .layouts import check_pinned
 from .lm_head import checkpoint_head
 
 __all__ = ["HuggingFaceEncoder", "quiet"]
 
 Pooling = Literal["mean", "cls"]
-COMMIT = re.compile(r"[0-9a-f]{40}")
 HEADS = frozenset(
     "cls lm_head lm_predictions mask_predictions predictions pooler classifier qa_outputs head vocab_projector "
     "vocab_transform vocab_layer_norm decoder".split()
@@ -260,16 +259,7 @@ def _commit(checkpoint: str, revision: str | None) -> str:
             "or give the path of a folder",
         ) from error
     commit = Path(config).parent.name
-    if revision is None:
-        raise SuiteError(
-            f"hub id `{checkpoint}` has no revision, so it could change under a running study",
-            f'pin it: revision = "{commit}" (what `main` is today)',
-        )
-    if not COMMIT.fullmatch(commit):
-        raise ArtifactError(
-            f"revision `{revision}` of `{checkpoint}` does not lead to a commit",
-            "delete the cache entry and download again",
-        )
+    check_pinned(checkpoint, revision, commit)
     return commit
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-__all__ = ["LAYOUTS", "PICKED", "SKIPPED", "Layout", "lacking", "readable", "unpickled"]
+from ..errors import ArtifactError, SuiteError
+
+__all__ = ["LAYOUTS", "PICKED", "SKIPPED", "Layout", "check_pinned", "lacking", "readable", "unpickled"]
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 PICKED = ("*.json", "*.model", "*.txt")
 """Files of a model repository besides its weights: tokenizer and configuration. Adapters ask for the same as
@@ -116,3 +121,18 @@ def _has_tokenizer(folder: Path, options: Mapping[str, Any]) -> bool:
         shipped = [Path(place) / "model_configs" / f"{options.get('model')}.json" for place in places]
         config = next((json.loads(p.read_text(encoding="utf-8")) for p in shipped if p.is_file()), {})
     return bool(config.get("text_cfg", {}).get("hf_tokenizer_name"))
+
+
+def check_pinned(checkpoint: str, revision: str | None, commit: str) -> None:
+    """Refuse a hub id without a revision (``SuiteError``, naming the ``commit`` of today) and a revision that led to no
+    commit (``ArtifactError``)."""
+    if revision is None:
+        raise SuiteError(
+            f"hub id `{checkpoint}` has no revision, so it could change under a running study",
+            f'pin it: revision = "{commit}" (what `main` is today)',
+        )
+    if not COMMIT.fullmatch(commit):
+        raise ArtifactError(
+            f"revision `{revision}` of `{checkpoint}` does not lead to a commit",
+            "delete the cache entry and download again",
+        )

@@ -8,7 +8,6 @@ and the size of CLIP's space (``numDims``), and weights under ``transformer.`` a
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +17,15 @@ from torch import Tensor, nn
 from ..errors import ArtifactError
 from . import _compat
 from .base import Encoded, EncoderInfo
-from .checkpoints import fast_tokenizer, find, inner_config, load_exactly, read_json, read_weights
+from .checkpoints import (
+    fast_tokenizer,
+    find,
+    inner_config,
+    load_exactly,
+    read_json,
+    read_weights,
+    write_checkpoint,
+)
 from .huggingface import HuggingFaceEncoder, _describe, _fits, _without_pooler
 from .layouts import LAYOUTS
 
@@ -48,19 +55,9 @@ class MClipEncoder(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write M-CLIP's layout (safetensors, tokenizer, config), the inner configuration and ``xtremex.json``."""
-        from safetensors.torch import save_file
-
-        folder = Path(folder)
-        self.transformer.model.config.save_pretrained(folder / INNER)
-        self.tokenizer.save_pretrained(folder)
-        save_file(
-            {name: tensor.contiguous() for name, tensor in self._parts().state_dict().items()},
-            folder / WEIGHTS,
-            metadata={"format": "pt"},
-        )
-        (folder / "config.json").write_text(json.dumps(self.described, indent=1))
-        # last: its presence means that the folder is complete
-        (folder / "xtremex.json").write_text(json.dumps({"info": dataclasses.asdict(self.info)}, indent=1))
+        self.transformer.model.config.save_pretrained(Path(folder) / INNER)
+        files = {"config.json": self.described}
+        write_checkpoint(folder, self.tokenizer, WEIGHTS, self._parts().state_dict(), files, self.info)
 
     def _parts(self) -> nn.ModuleDict:
         """The trained modules under M-CLIP's names."""

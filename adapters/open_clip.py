@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,15 @@ from torch import Tensor, nn
 from ..errors import ArtifactError, MissingDependency, SuiteError, unknown
 from . import _compat
 from .base import Encoded, EncoderInfo
-from .checkpoints import fast_tokenizer, find, inner_config, load_exactly, read_json, read_weights
+from .checkpoints import (
+    fast_tokenizer,
+    find,
+    inner_config,
+    load_exactly,
+    read_json,
+    read_weights,
+    write_checkpoint,
+)
 from .huggingface import _describe, _fits, _tokenizer_id
 from .layouts import LAYOUTS
 
@@ -107,18 +114,11 @@ class OpenClipEncoder(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write the layout that ``load`` reads, text tower only, and ``xtremex.json``."""
-        from safetensors.torch import save_file
-
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         if self.inner is not None:
             self.inner.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
-        weights = {f"text.{name}": tensor.contiguous() for name, tensor in self.tower.state_dict().items()}
-        save_file(weights, folder / WEIGHTS[0], metadata={"format": "pt"})
-        (folder / CONFIG).write_text(json.dumps({"model_cfg": self.model_cfg}, indent=1))
-        # last: its presence means that the folder is complete
-        (folder / "xtremex.json").write_text(json.dumps({"info": dataclasses.asdict(self.info)}, indent=1))
+        weights = {f"text.{name}": tensor for name, tensor in self.tower.state_dict().items()}
+        files = {CONFIG: {"model_cfg": self.model_cfg}}
+        write_checkpoint(folder, self.tokenizer, WEIGHTS[0], weights, files, self.info)
 
     @classmethod
     def load(cls, checkpoint: str, *, revision: str | None = None, model: str | None = None) -> Self:
