@@ -18,7 +18,8 @@ from ..errors import ArtifactError
 from . import _compat
 from .base import Encoded, EncoderInfo
 from .checkpoints import fast_tokenizer, find, load_exactly, read_json, read_weights, write_checkpoint
-from .huggingface import HuggingFaceEncoder, _describe, _fits
+from .describe import describe, fits
+from .huggingface import HuggingFaceEncoder
 from .layouts import LAYOUTS
 
 __all__ = ["AltClipEncoder"]
@@ -111,11 +112,11 @@ class AltClipEncoder(nn.Module):
             )
         model, norm, transformation, projection = _networks(folder)
         tokenizer = fast_tokenizer(str(folder), model.config)
-        _fits(tokenizer, model, checkpoint)
+        fits(tokenizer, model, checkpoint)
         if (folder / "xtremex.json").is_file():
             info = EncoderInfo(**read_json(folder / "xtremex.json")["info"])
         else:
-            info = _describe(model, tokenizer, commit)
+            info = describe(model, tokenizer, commit)
             info = dataclasses.replace(info, objective="image-contrastive", pooling="cls")
         inside = HuggingFaceEncoder(model, tokenizer, info)
         encoder = cls(inside, norm, transformation, projection, described)

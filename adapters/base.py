@@ -49,6 +49,12 @@ class EncoderInfo:
     """``joint``: attention crosses a pair of texts; ``separate``: nothing crosses (sentence encoders)."""
     text_prefix: str = ""
     """Text put before a sentence for sentence vectors (``"query: "`` for E5)."""
+    language_code: str | None = None
+    """The language token that the tokenizer puts before *every* text, whatever its language (``eng_Latn`` for NLLB), or
+    None where it puts none."""
+    cleaning: str = ""
+    """What the library's own tokenizer does to a text before (``lower``, ``canonicalize``, ...) and this adapter leaves
+    out, because it would move the characters; empty for nothing."""
     dropout: float = 0.0
     licence: str = "unknown"
     revision: str | None = None

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ..errors import ArtifactError, SuiteError
 from .base import EncoderInfo
+from .describe import first_line
 from .huggingface import BUFFERS
-from .huggingface import _first_line as first_line
 from .layouts import PICKED, SKIPPED, check_pinned
 
 __all__ = [

@@ -7,12 +7,9 @@ loading traps of their own and deserve their own adapters.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import inspect
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -22,10 +19,11 @@ from torch import Tensor, nn
 from ..errors import ArtifactError, SuiteError, nearest
 from . import _compat
 from .base import Encoded, EncoderInfo
+from .describe import describe, first_line, fits, quiet
 from .layouts import check_pinned
 from .lm_head import checkpoint_head
 
-__all__ = ["HuggingFaceEncoder", "quiet"]
+__all__ = ["HuggingFaceEncoder"]
 
 Pooling = Literal["mean", "cls"]
 HEADS = frozenset(
@@ -138,12 +136,12 @@ class HuggingFaceEncoder(nn.Module):
         source = _Source.find(checkpoint, revision, trust_remote_code)
         model = source.model()
         tokenizer = source.tokenizer()
-        _fits(tokenizer, model, checkpoint)
+        fits(tokenizer, model, checkpoint)
         described = Path(checkpoint) / "xtremex.json"
         if described.is_file():
             info = EncoderInfo(**json.loads(described.read_text())["info"])
         else:
-            info = _describe(model, tokenizer, source.revision)
+            info = describe(model, tokenizer, source.revision)
         changes = {
             "pooling": pooling,
             "text_prefix": text_prefix,
@@ -198,7 +196,7 @@ class _Source:
             tokenizer = AutoTokenizer.from_pretrained(self.checkpoint, **self._arguments)
         except (OSError, ValueError) as error:
             raise ArtifactError(
-                f"no tokenizer can be loaded from `{self.checkpoint}`: {_first_line(error)}",
+                f"no tokenizer can be loaded from `{self.checkpoint}`: {first_line(error)}",
                 "the checkpoint needs a tokenizer.json (PreTrainedTokenizerFast.save_pretrained writes one)",
             ) from error
         if not tokenizer.is_fast:
@@ -216,7 +214,7 @@ class _Source:
             config = AutoConfig.from_pretrained(self.checkpoint, **self._arguments)
         except (OSError, ValueError) as error:
             raise ArtifactError(
-                f"`{self.checkpoint}`: {_first_line(error)}", "check its config.json"
+                f"`{self.checkpoint}`: {first_line(error)}", "check its config.json"
             ) from error
         if getattr(config, "is_encoder_decoder", False) or hasattr(config, "vision_config"):
             raise SuiteError(
@@ -237,7 +235,7 @@ class _Source:
                 )
         except (OSError, ValueError, RuntimeError) as error:
             raise ArtifactError(
-                f"the weights of `{self.checkpoint}` cannot be loaded: {_first_line(error)}",
+                f"the weights of `{self.checkpoint}` cannot be loaded: {first_line(error)}",
                 "only complete safetensors are read; a repository without them often has them at another revision",
             ) from error
         _refuse_wrong_weights(model, report, self.checkpoint)
@@ -254,7 +252,7 @@ def _commit(checkpoint: str, revision: str | None) -> str:
     except (OSError, HFValidationError) as error:
         raise ArtifactError(
             f"`{checkpoint}` at revision `{revision or 'main'}` is neither a folder nor reachable on the hub nor in the "
-            f"local cache: {_first_line(error)}",
+            f"local cache: {first_line(error)}",
             f"check the spelling; with a network, type: hf download {checkpoint} (and unset HF_HUB_OFFLINE); "
             "or give the path of a folder",
         ) from error
@@ -308,83 +306,3 @@ def _refuse_wrong_weights(model: Any, report: dict[str, Any], checkpoint: str) -
             f"`{checkpoint}` does not hold exactly the weights of {type(model).__name__}: {listed}",
             "another class or config belongs to these weights; they would have stayed random or been dropped",
         )
-
-
-def _fits(tokenizer: Any, model: Any, checkpoint: str) -> None:
-    rows = model.get_input_embeddings().num_embeddings
-    largest = max(tokenizer.get_vocab().values(), default=-1)
-    if not len(tokenizer.all_special_ids) < largest + 1 <= rows:
-        raise ArtifactError(
-            f"the tokenizer of `{checkpoint}` has ids up to {largest}, its model embeds {rows}",
-            "the folder mixes files of two models, or its tokenizer.json is missing",
-        )
-    if tokenizer.pad_token_id is None:
-        raise ArtifactError(
-            f"the tokenizer of `{checkpoint}` has no padding token", "set pad_token in its configuration"
-        )
-
-
-def _describe(model: Any, tokenizer: Any, revision: str | None) -> EncoderInfo:
-    config = model.config
-    longest = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
-    reserved = [
-        module.padding_idx
-        for name, module in model.named_modules()
-        if name.endswith("position_embeddings")
-        and isinstance(module, nn.Embedding)
-        and module.padding_idx is not None
-    ]
-    if reserved:  # RoBERTa counts positions from padding_idx + 1
-        longest -= reserved[0] + 1
-    dropouts = ("hidden_dropout_prob", "hidden_dropout", "dropout", "attention_dropout")
-    return EncoderInfo(
-        family=config.model_type,
-        objective="mlm",
-        tokenizer_id=_tokenizer_id(tokenizer),
-        hidden_size=config.hidden_size,
-        layers=config.num_hidden_layers,
-        max_length_trained=min(longest, tokenizer.model_max_length),
-        max_length=longest,
-        causal=_is_causal(model),
-        pooling="mean",
-        dropout=next((float(getattr(config, name)) for name in dropouts if hasattr(config, name)), 0.0),
-        revision=revision,
-    )
-
-
-def _is_causal(model: Any) -> bool:
-    """Whether a token's state ignores what follows it. Tried, because configurations do not say it reliably."""
-    rows = model.get_input_embeddings().num_embeddings
-    ids = torch.tensor([[1, 2, 3], [1, 2, 4]]) % rows
-    model.eval()
-    with torch.no_grad():
-        states = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
-    return torch.allclose(states[0, :2], states[1, :2], atol=1e-6)
-
-
-def _tokenizer_id(tokenizer: Any) -> str:
-    """Class and digest of all that turns text into ids; equal for copies of one tokenizer in two repositories."""
-    described = json.loads(tokenizer.backend_tokenizer.to_str())
-    parts = ("added_tokens", "normalizer", "pre_tokenizer", "post_processor", "model")
-    content = json.dumps([described[part] for part in parts], sort_keys=True)
-    return f"{described['model']['type'].lower()}:{hashlib.sha256(content.encode()).hexdigest()[:16]}"
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars and no report of unused heads: what matters in it is raised as an error here."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

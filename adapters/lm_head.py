@@ -101,7 +101,7 @@ def checkpoint_head(checkpoint: str, revision: str | None) -> CheckpointHead | N
 def _loaded(checkpoint: str, config: Any, pinned: dict[str, Any]) -> CheckpointHead | None:
     from transformers import AutoModelForMaskedLM
 
-    from .huggingface import quiet
+    from .describe import quiet
 
     with torch.random.fork_rng(devices=[]), quiet():
         model, report = AutoModelForMaskedLM.from_pretrained(

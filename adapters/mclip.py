@@ -26,7 +26,8 @@ from .checkpoints import (
     read_weights,
     write_checkpoint,
 )
-from .huggingface import HuggingFaceEncoder, _describe, _fits, _without_pooler
+from .describe import describe, fits
+from .huggingface import HuggingFaceEncoder, _without_pooler
 from .layouts import LAYOUTS
 
 __all__ = ["MClipEncoder"]
@@ -91,11 +92,11 @@ class MClipEncoder(nn.Module):
         config = inner_config([folder / INNER, folder / name], name, checkpoint)
         model, projection = _networks(config, size)
         tokenizer = fast_tokenizer(str(folder), config)
-        _fits(tokenizer, model, checkpoint)
+        fits(tokenizer, model, checkpoint)
         if (folder / "xtremex.json").is_file():
             info = EncoderInfo(**read_json(folder / "xtremex.json")["info"])
         else:
-            info = _describe(model, tokenizer, commit)
+            info = describe(model, tokenizer, commit)
             info = dataclasses.replace(info, objective="text-distilled-to-CLIP")
         encoder = cls(HuggingFaceEncoder(model, tokenizer, info), projection, described)
         # M-CLIP's class has a pooler, so its weights are stored; nothing reads them

@@ -30,7 +30,7 @@ from .checkpoints import (
     read_weights,
     write_checkpoint,
 )
-from .huggingface import _describe, _fits, _tokenizer_id
+from .describe import describe, fits, tokenizer_id
 from .layouts import LAYOUTS
 
 __all__ = ["OpenClipEncoder"]
@@ -248,7 +248,7 @@ def _tokenizer(folder: Path, text_cfg: dict[str, Any], inner: Any) -> Any:
 def _check(tokenizer: Any, tower: Any, inner: Any, checkpoint: str) -> None:
     """Refuse a tokenizer whose ids the tower does not embed, or whose special tokens it does not know."""
     if inner is not None:
-        _fits(tokenizer, tower.transformer, checkpoint)
+        fits(tokenizer, tower.transformer, checkpoint)
         if tokenizer.pad_token_id != inner.pad_token_id:
             raise ArtifactError(
                 f"the tokenizer of `{checkpoint}` pads with {tokenizer.pad_token_id}, its tower with {inner.pad_token_id}",
@@ -270,7 +270,7 @@ def _info(
 ) -> EncoderInfo:
     trained = text_cfg.get("context_length", 77)  # CLIPTextCfg's default, also for transformers towers
     if inner is not None:
-        info = _describe(tower.transformer, tokenizer, commit)
+        info = describe(tower.transformer, tokenizer, commit)
         return dataclasses.replace(
             info,
             objective="image-contrastive",
@@ -283,7 +283,7 @@ def _info(
     return EncoderInfo(
         family="open_clip",
         objective="image-contrastive",
-        tokenizer_id=_tokenizer_id(tokenizer),
+        tokenizer_id=tokenizer_id(tokenizer),
         hidden_size=tower.width,
         layers=len(tower.transformer.resblocks),
         max_length_trained=tower.context_length,

@@ -21,6 +21,7 @@ A suite defines further ones inline. One entry::
     unloadable = ""                   # why no adapter can load it yet; such an entry can be planned, not run
     frozen = ["model.embeddings"]     # prefixes of parameter names that are never trained
     options = { pooling = "cls" }     # further keywords of the adapter's load
+    facts = { max_length = 512, pooling = "cls", dropout = 0.1 }  # what `EncoderInfo` will say, for plans; checked on loading
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import inspect
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -36,7 +38,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..adapters import adapters
 from ..door import build
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Backbone",
+    "Facts",
     "backbones",
     "check_loadable",
     "get",
@@ -61,6 +64,24 @@ FILE = "backbones.toml"
 WITH_TOWER = ("open_clip",)
 """Adapters of checkpoints whose image tower ``clip_tower`` reads."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What the loaded encoder says about itself (:class:`EncoderInfo`), known before it is loaded; None: not known.
+
+    Plans settle with it what the arms of a pair have in common. A statement that the encoder contradicts is an error.
+    """
+
+    max_length: int | None = None
+    max_length_trained: int | None = None
+    pair_encoding: Literal["joint", "separate"] | None = None
+    pooling: str | None = None
+    text_prefix: str | None = None
+    dropout: float | None = None
+    causal: bool | None = None
+    attends_padding: bool | None = None
+    pad_to: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +112,7 @@ class Entry:
     """Why no adapter can load it yet, in a few words (``an encoder-decoder``); empty where one can."""
     options: dict[str, Any] = field(default_factory=dict, hash=False)
     """Explicit further keywords of the adapter's ``load``."""
+    facts: Facts = Facts()
     frozen: tuple[str, ...] = ()
     """Prefixes of parameter names that get ``requires_grad = False``."""
 
@@ -232,6 +254,7 @@ def load(backbone: Backbone) -> Encoder:
     encoder.info = dataclasses.replace(
         encoder.info, **{key: value for key, value in facts.items() if value is not None}
     )
+    _check_facts(encoder.info, backbone)
     _freeze(encoder, backbone)
     return encoder.eval()
 
@@ -278,6 +301,17 @@ def _check_options(backbone: Backbone, adapter: Any) -> None:
             raise SuiteError(
                 f"{backbone.where or backbone.name}: adapter `{backbone.adapter}` has no option `{option}`",
                 nearest(option, allowed),
+            )
+
+
+def _check_facts(info: Any, backbone: Backbone) -> None:
+    """Plans believed the catalogue; what the encoder says otherwise would give the arms of a pair unequal terms."""
+    for key, stated in vars(backbone.facts).items():
+        if stated is not None and stated != getattr(info, key):
+            raise SuiteError(
+                f"{backbone.where or backbone.name}: facts.{key} = {stated!r}, but the loaded encoder says "
+                f"{getattr(info, key)!r}",
+                f"write facts = {{ {key} = {json.dumps(getattr(info, key))} }}, or leave it out",
             )
 
 

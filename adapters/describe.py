@@ -1,0 +1,97 @@
+"""What adapters over transformers read off a loaded model and its tokenizer: ``EncoderInfo``, and whether the two fit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import ArtifactError
+from .base import EncoderInfo
+
+__all__ = ["describe", "first_line", "fits", "quiet", "tokenizer_id"]
+
+
+def fits(tokenizer: Any, model: Any, checkpoint: str) -> None:
+    rows = model.get_input_embeddings().num_embeddings
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    if not len(tokenizer.all_special_ids) < largest + 1 <= rows:
+        raise ArtifactError(
+            f"the tokenizer of `{checkpoint}` has ids up to {largest}, its model embeds {rows}",
+            "the folder mixes files of two models, or its tokenizer.json is missing",
+        )
+    if tokenizer.pad_token_id is None:
+        raise ArtifactError(
+            f"the tokenizer of `{checkpoint}` has no padding token", "set pad_token in its configuration"
+        )
+
+
+def describe(model: Any, tokenizer: Any, revision: str | None) -> EncoderInfo:
+    config = model.config
+    longest = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
+    reserved = [
+        module.padding_idx
+        for name, module in model.named_modules()
+        if name.endswith("position_embeddings")
+        and isinstance(module, nn.Embedding)
+        and module.padding_idx is not None
+    ]
+    if reserved:  # RoBERTa counts positions from padding_idx + 1
+        longest -= reserved[0] + 1
+    dropouts = ("hidden_dropout_prob", "hidden_dropout", "dropout", "attention_dropout")
+    return EncoderInfo(
+        family=config.model_type,
+        objective="mlm",
+        tokenizer_id=tokenizer_id(tokenizer),
+        hidden_size=config.hidden_size,
+        layers=config.num_hidden_layers,
+        max_length_trained=min(longest, tokenizer.model_max_length),
+        max_length=longest,
+        causal=_is_causal(model),
+        pooling="mean",
+        dropout=next((float(getattr(config, name)) for name in dropouts if hasattr(config, name)), 0.0),
+        revision=revision,
+    )
+
+
+def _is_causal(model: Any) -> bool:
+    """Whether a token's state ignores what follows it. Tried, because configurations do not say it reliably."""
+    rows = model.get_input_embeddings().num_embeddings
+    ids = torch.tensor([[1, 2, 3], [1, 2, 4]]) % rows
+    model.eval()
+    with torch.no_grad():
+        states = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+    return torch.allclose(states[0, :2], states[1, :2], atol=1e-6)
+
+
+def tokenizer_id(tokenizer: Any) -> str:
+    """Class and digest of all that turns text into ids; equal for copies of one tokenizer in two repositories."""
+    described = json.loads(tokenizer.backend_tokenizer.to_str())
+    parts = ("added_tokens", "normalizer", "pre_tokenizer", "post_processor", "model")
+    content = json.dumps([described[part] for part in parts], sort_keys=True)
+    return f"{described['model']['type'].lower()}:{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars and no report of unused heads: what matters in it is raised as an error here."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
