@@ -21,7 +21,7 @@ A suite defines further ones inline. One entry::
     unloadable = ""                   # why no adapter can load it yet; such an entry can be planned, not run
     frozen = ["model.embeddings"]     # prefixes of parameter names that are never trained
     options = { pooling = "cls" }     # further keywords of the adapter's load
-    facts = { max_length = 512, pooling = "cls", dropout = 0.1 }  # what `EncoderInfo` will say, for plans; checked on loading
+    facts = { max_length = 512, pooling = "cls", dropout = 0.1 }  # what its `EncoderInfo` will say; for plans
 """
 
 from __future__ import annotations
