@@ -50,12 +50,12 @@ def build(cls: type[T], table: Any, where: str) -> T:
 
 
 def convert(hint: Any, value: Any, where: str) -> Any:
-    """``value`` as the annotated type ``hint``: scalars, ``X | None``, ``Literal``, tuples, dicts, dataclasses."""
+    """``value`` as the annotated type ``hint``: scalars, unions, ``Literal``, tuples, dicts, dataclasses."""
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:
         return value
     if origin in (Union, types.UnionType):
-        return convert(next(a for a in arguments if a is not type(None)), value, where)
+        return _one_of([a for a in arguments if a is not type(None)], value, where)
     if origin is typing.Literal:
         if value not in arguments:
             raise SuiteError(f"{where}: unknown value `{value}`", nearest(str(value), map(str, arguments)))
@@ -75,3 +75,21 @@ def convert(hint: Any, value: Any, where: str) -> Any:
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
         raise SuiteError(f"{where}: expected {hint.__name__}, found `{value!r}`")
     return value
+
+
+def _one_of(hints: list[Any], value: Any, where: str) -> Any:
+    """``value`` as the first of the types of a union that it fits (TOML has no null, so None is none of them)."""
+    if len(hints) == 1:
+        return convert(hints[0], value, where)
+    for hint in hints:
+        try:
+            return convert(hint, value, where)
+        except SuiteError:
+            continue
+    words = [str(word) for hint in hints if get_origin(hint) is typing.Literal for word in get_args(hint)]
+    types_ = [hint.__name__ for hint in hints if get_origin(hint) is not typing.Literal]
+    raise SuiteError(
+        f"{where}: expected {', '.join(f'`{word}`' for word in words)}{' or ' if words else ''}{' or '.join(types_)}, "
+        f"found `{value!r}`",
+        nearest(str(value), words) if words else "",
+    )

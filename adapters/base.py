@@ -1,7 +1,7 @@
 """The adapter contract: what an encoder of any library must offer, and nothing about tasks, training or images.
 
 An adapter is a ``torch.nn.Module`` class that satisfies :class:`Encoder`. ``xtremex check NAME`` runs the contract
-kit on it (``adapters/contract.py``).
+kit on it (``adapters/contract``).
 """
 
 from __future__ import annotations
@@ -45,6 +45,9 @@ class EncoderInfo:
     """Native pooling behind ``Encoded.pooled``."""
     pooled_unit_norm: bool = False
     """Whether ``Encoded.pooled`` has unit length."""
+    sentence: Literal["native", "mean", "cls"] = "native"
+    """What heads read as a sentence vector: ``Encoded.pooled``, or the mean or first token of the last states. No adapter
+    sets it: a suite does (``models/use.py``), to read the arms of a pair alike."""
     pair_encoding: Literal["joint", "separate"] = "joint"
     """``joint``: attention crosses a pair of texts; ``separate``: nothing crosses (sentence encoders)."""
     text_prefix: str = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..errors import ArtifactError, SuiteError
 from .base import EncoderInfo
 from .describe import first_line
-from .huggingface import BUFFERS
+from .fast_tokenizers import language_code, rebuilt, speaking
 from .layouts import PICKED, SKIPPED, check_pinned
 
 __all__ = [
@@ -24,8 +24,14 @@ __all__ = [
     "load_exactly",
     "read_json",
     "read_weights",
+    "recorded_info",
+    "refuse_wrong_weights",
     "write_checkpoint",
+    "write_info",
 ]
+
+BUFFERS = ("position_ids", "token_type_ids")
+"""Buffers that old checkpoints stored and new classes compute."""
 
 _XLM_R: dict[str, Any] = {
     "vocab_size": 250002,
@@ -77,7 +83,7 @@ def find(
                 f"it holds {_listed(folder)}; `xtremex list adapters` shows the other adapters",
             )
         return folder, None
-    if checkpoint.startswith((".", "~", os.sep)) or checkpoint.count("/") != 1:
+    if checkpoint.startswith((".", "~", os.sep)) or checkpoint.count("/") > 1:
         raise ArtifactError(f"no folder `{checkpoint}`", "check the path; a hub id has the form owner/name")
     return _download(checkpoint, revision, markers, weights)
 
@@ -118,7 +124,7 @@ def write_checkpoint(
     files: Mapping[str, Any],
     info: EncoderInfo,
 ) -> None:
-    """Write tokenizer, safetensors and JSON ``files``; ``xtremex.json`` last: its presence means a complete folder."""
+    """Write tokenizer, safetensors, JSON ``files`` and, last, ``xtremex.json``."""
     from safetensors.torch import save_file
 
     folder = Path(folder)
@@ -126,12 +132,24 @@ def write_checkpoint(
     tokenizer.save_pretrained(folder)
     contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
     save_file(contiguous, folder / weights_name, metadata={"format": "pt"})
-    for name, content in {**files, "xtremex.json": {"info": dataclasses.asdict(info)}}.items():
+    for name, content in files.items():
         (folder / name).write_text(json.dumps(content, indent=1))
+    write_info(folder, info)
 
 
-def fast_tokenizer(place: str, config: Any = None) -> Any:
-    """The fast tokenizer of a folder or hub id.
+def write_info(folder: Path, info: EncoderInfo) -> None:
+    """Write ``xtremex.json``, the last file of a saved folder: its presence means that the folder is complete."""
+    (folder / "xtremex.json").write_text(json.dumps({"info": dataclasses.asdict(info)}, indent=1))
+
+
+def recorded_info(folder: Path) -> EncoderInfo | None:
+    """What ``save`` recorded in ``folder``; None for a checkpoint from elsewhere."""
+    path = folder / "xtremex.json"
+    return EncoderInfo(**read_json(path)["info"]) if path.is_file() else None
+
+
+def fast_tokenizer(place: str, config: Any = None, *, trust_remote_code: bool = False) -> Any:
+    """The fast tokenizer of a folder or hub id, padding on the right, as every task does, and parting pairs of texts.
 
     ``config`` tells its class where there is nothing but a ``tokenizer.json``, as in LAION's repositories.
 
@@ -141,20 +159,23 @@ def fast_tokenizer(place: str, config: Any = None) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, config=config)
+        tokenizer = AutoTokenizer.from_pretrained(place, config=config, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise ArtifactError(
             f"no tokenizer can be loaded from `{place}`: {first_line(error)}",
             "the checkpoint needs a tokenizer.json (PreTrainedTokenizerFast.save_pretrained writes one)",
         ) from error
-    if not tokenizer.is_fast:
+    found = tokenizer if tokenizer.is_fast else rebuilt(tokenizer)
+    if found is None:
         raise ArtifactError(
             f"the tokenizer of `{place}` ({type(tokenizer).__name__}) is slow: it has neither word ids nor character "
             "offsets",
             "add a tokenizer.json to the checkpoint",
         )
-    tokenizer.padding_side = "right"  # as every task pads
-    return tokenizer
+    if code := language_code(found):
+        found = speaking(found, code, place)
+    found.padding_side = "right"
+    return found
 
 
 def inner_config(places: Sequence[Path], name: str, checkpoint: str) -> Any:
@@ -230,13 +251,26 @@ def load_exactly(module: nn.Module, weights: Mapping[str, Tensor], checkpoint: s
     own = module.state_dict()
     computed = (*BUFFERS, "embed_positions.weights")
     given = {name: tensor for name, tensor in weights.items() if name in own or not name.endswith(computed)}
-    wrong = {
-        "missing": sorted(own.keys() - given.keys()),
-        "misshapen": sorted(
-            name for name in own.keys() & given.keys() if own[name].shape != given[name].shape
-        ),
-        "unexpected": sorted(given.keys() - own.keys()),
-    }
+    refuse_wrong_weights(
+        module,
+        checkpoint,
+        missing=own.keys() - given.keys(),
+        misshapen=(name for name in own.keys() & given.keys() if own[name].shape != given[name].shape),
+        unexpected=given.keys() - own.keys(),
+    )
+    module.load_state_dict(given)
+
+
+def refuse_wrong_weights(
+    module: nn.Module,
+    checkpoint: str,
+    *,
+    missing: Iterable[str],
+    misshapen: Iterable[str],
+    unexpected: Iterable[str],
+) -> None:
+    """``ArtifactError`` with the names of the tensors that do not fit ``module``, where there are any."""
+    wrong = {"missing": sorted(missing), "misshapen": sorted(misshapen), "unexpected": sorted(unexpected)}
     if any(wrong.values()):
         listed = "; ".join(
             f"{len(names)} {kind}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
@@ -245,9 +279,8 @@ def load_exactly(module: nn.Module, weights: Mapping[str, Tensor], checkpoint: s
         )
         raise ArtifactError(
             f"`{checkpoint}` does not hold exactly the weights of {type(module).__name__}: {listed}",
-            "another configuration belongs to these weights; they would have stayed random or been dropped",
+            "another class or configuration belongs to these weights; they would have stayed random or been dropped",
         )
-    module.load_state_dict(given)
 
 
 def _listed(folder: Path) -> str:

@@ -13,6 +13,8 @@ from torch import nn
 
 from ..errors import ArtifactError
 from .base import EncoderInfo
+from .families import PLAIN, Family
+from .fast_tokenizers import language_code, left_out
 
 __all__ = ["describe", "first_line", "fits", "quiet", "tokenizer_id"]
 
@@ -31,9 +33,12 @@ def fits(tokenizer: Any, model: Any, checkpoint: str) -> None:
         )
 
 
-def describe(model: Any, tokenizer: Any, revision: str | None) -> EncoderInfo:
+def describe(model: Any, tokenizer: Any, revision: str | None, family: Family = PLAIN) -> EncoderInfo:
+    """What ``model``, which gives the token states, and its tokenizer say about themselves; ``family`` adds the rest."""
     config = model.config
-    longest = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
+    longest = getattr(config, "max_position_embeddings", None) or min(
+        tokenizer.model_max_length, family.max_length or tokenizer.model_max_length
+    )
     reserved = [
         module.padding_idx
         for name, module in model.named_modules()
@@ -43,17 +48,21 @@ def describe(model: Any, tokenizer: Any, revision: str | None) -> EncoderInfo:
     ]
     if reserved:  # RoBERTa counts positions from padding_idx + 1
         longest -= reserved[0] + 1
-    dropouts = ("hidden_dropout_prob", "hidden_dropout", "dropout", "attention_dropout")
+    dropouts = ("hidden_dropout_prob", "hidden_dropout", "dropout", "dropout_rate", "attention_dropout")
     return EncoderInfo(
-        family=config.model_type,
-        objective="mlm",
+        family=family.architecture or config.model_type,
+        objective=family.objective,
         tokenizer_id=tokenizer_id(tokenizer),
         hidden_size=config.hidden_size,
         layers=config.num_hidden_layers,
         max_length_trained=min(longest, tokenizer.model_max_length),
         max_length=longest,
         causal=_is_causal(model),
-        pooling="mean",
+        attends_padding=family.attends_padding,
+        pad_to=longest if family.attends_padding else None,
+        pooling=family.pooling,
+        language_code=language_code(tokenizer),
+        cleaning=left_out(family, tokenizer),
         dropout=next((float(getattr(config, name)) for name in dropouts if hasattr(config, name)), 0.0),
         revision=revision,
     )

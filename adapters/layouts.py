@@ -46,22 +46,29 @@ class Layout:
     pickled: Mapping[str, str] = field(default_factory=lambda: {"pytorch_model.bin": "model.safetensors"})
     """Pickled weights, which no adapter reads -> the file of ``weights`` that a conversion makes of them."""
 
+    nested: tuple[str, ...] = ()
+    """Glob patterns of weights that lie in folders of their own."""
+
     def patterns(self, names: Iterable[str]) -> tuple[str, ...]:
         """Glob patterns of the weights to fetch from a repository with these files."""
         there = set(names)
         first = next((name for name in self.weights if name in there), "")
-        return (first, PARTS) if first == INDEX else (first,)
+        return (first, *((PARTS,) if first == INDEX else ()), *self.nested)
 
 
 LAYOUTS = {
     "huggingface": Layout(weights=("model.safetensors", INDEX)),
     "mclip": Layout(),
-    "altclip": Layout(),
     # the first is open_clip's name for its weights (`open_clip.constants`); its loader takes the second too
     "open_clip": Layout(
         description=("open_clip_config.json",),
         weights=("open_clip_model.safetensors", "model.safetensors"),
         pickled={"open_clip_pytorch_model.bin": "open_clip_model.safetensors"},
+    ),
+    "sentence_transformers": Layout(
+        description=("modules.json",),
+        weights=("model.safetensors", INDEX),
+        nested=("*/model.safetensors",),
     ),
 }
 """The built-in adapters that read checkpoints. Of a third party's nothing is known but that safetensors are needed."""
@@ -101,6 +108,8 @@ def lacking(adapter: str, options: Mapping[str, Any], folder: Path) -> list[str]
         missing.append(" or ".join(known.weights))
     elif known.weights[0] not in names and (folder / INDEX).is_file():
         missing += sorted(_parts(folder / INDEX).difference(names))
+    if adapter == "sentence_transformers" and "modules.json" in names:
+        missing += sorted(_of_modules(folder / "modules.json").difference(names))
     if set(TOKENIZERS).isdisjoint(names) and (adapter != "open_clip" or _has_tokenizer(folder, options)):
         missing.append("a tokenizer")
     return missing
@@ -108,6 +117,13 @@ def lacking(adapter: str, options: Mapping[str, Any], folder: Path) -> list[str]
 
 def _parts(index: Path) -> set[str]:
     return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+
+
+def _of_modules(table: Path) -> set[str]:
+    """The weights of the modules behind the transformer."""
+    rows = json.loads(table.read_text(encoding="utf-8"))
+    weighted = (row["path"] for row in rows if row["type"].endswith((".Dense", ".LayerNorm")))
+    return {f"{path}/model.safetensors" for path in weighted}
 
 
 def _has_tokenizer(folder: Path, options: Mapping[str, Any]) -> bool:

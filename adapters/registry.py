@@ -70,6 +70,6 @@ adapters = Registry(
         "huggingface": ".adapters.huggingface:HuggingFaceEncoder",
         "open_clip": ".adapters.open_clip:OpenClipEncoder",
         "mclip": ".adapters.mclip:MClipEncoder",
-        "altclip": ".adapters.altclip:AltClipEncoder",
+        "sentence_transformers": ".adapters.sentence_transformers:SentenceTransformersEncoder",
     },
 )

@@ -160,7 +160,19 @@ def cautions(suite: Mapping[str, Any], tier: Tier, seeds: int) -> list[str]:
     unequal = sorted({s["stage"] for s in suite.get("schedules", ()) if not s["equal"]})
     if unequal:
         found.append(f"The arms' schedules are not equal in: {', '.join(unequal)}.")
-    return found
+    return found + _pair_caveats(suite)
+
+
+def _pair_caveats(suite: Mapping[str, Any]) -> list[str]:
+    """What the record says against a pair's comparison; arms with the same words share a sentence."""
+    arms: dict[tuple[str, str], list[str]] = {}
+    for pair in suite["pairs"]:
+        for caveat in pair.get("caveats", ()):
+            arms.setdefault((pair["name"], caveat["text"]), []).append(caveat["arm"])
+    return [
+        f"{pair}{' / ' if any(names) else ''}{', '.join(filter(None, names))}: {text}."
+        for (pair, text), names in arms.items()
+    ]
 
 
 def scale_caution(pair: str, contrast: str, points: Fit, logits: Fit, alpha: float) -> str:

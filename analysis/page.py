@@ -171,7 +171,12 @@ def build(outline: Outline) -> tuple[Page, tuple[Figure, ...]]:
             "Materials",
             notes,
             (),
-            some(provenance.backbones(outline), provenance.targets(outline), provenance.environment(outline)),
+            some(
+                provenance.backbones(outline),
+                provenance.policies(outline),
+                provenance.targets(outline),
+                provenance.environment(outline),
+            ),
         ),
         Section(
             "signature",

@@ -13,6 +13,7 @@ __all__ = [
     "contamination",
     "environment",
     "exceptions",
+    "policies",
     "restarts",
     "runs",
     "schedule_sentence",
@@ -207,12 +208,54 @@ def backbones(outline: Outline) -> Table:
                     str(backbone),
                     _value(about.get("adapter")),
                     _value(about.get("family")),
+                    _length(about),
+                    _value(about.get("causal")),
+                    _value(about.get("pad_to")) if about.get("attends_padding") else "no",
                     _value(about.get("revision")),
                     _value(about.get("licence")),
                 )
             )
     return _table(
-        "backbones", "Arms", text("Pair", "Arm", "Backbone", "Adapter", "Family", "Revision", "Licence"), rows
+        "backbones",
+        "Arms",
+        text(
+            *("Pair", "Arm", "Backbone", "Adapter", "Family", "Tokens", "Causal", "Padded to", "Revision"),
+            "Licence",
+        ),
+        rows,
+        "Tokens: of the longest input that the encoder accepts. Padded to: of encoders that read their padding.",
+    )
+
+
+def _length(about: dict[str, Any]) -> str:
+    """``512 (trained on 77)``."""
+    longest, trained = about.get("max_length"), about.get("max_length_trained")
+    if longest is None or trained in (None, longest):
+        return _value(longest)
+    return f"{longest} (trained on {trained})"
+
+
+def policies(outline: Outline) -> Table:
+    """What the arms of each pair were used with; empty for results from before there were policies."""
+    rows = []
+    for pair in outline.suite.get("pairs", ()):
+        for line in pair.get("policy", ()):
+            arms: dict[str, list[str]] = {}
+            for arm, words in line["arms"].items():
+                arms.setdefault(words, []).append(arm)
+            got = (
+                next(iter(arms), "–")
+                if len(arms) < 2
+                else "; ".join(f"{_names(names)}: {words}" for words, names in arms.items())
+            )
+            asked = str(line["asked"]) + ("" if line["settled"] else " (not settled)")
+            rows.append(row(pair["name"], str(line["aspect"]), asked, got))
+    return _table(
+        "policies",
+        "Fair use: what all arms of a pair were used with, whatever each was trained with",
+        text("Pair", "Aspect", "Asked", "Used"),
+        rows,
+        "The sentence vector is what heads read; retrieval is scored on the encoder's own.",
     )
 
 

@@ -182,12 +182,18 @@ def methods(outline: Outline) -> tuple[str, ...]:
         for t in outline.targets
         if any(s.target == t and s.deterministic for s in results.scores)
     ]
+    differing = {p["name"]: p.get("differing", ()) for p in suite.get("pairs", ())}
+    matched = not any(differing.get(pair) for pair in outline.pairs)
     for pair in outline.pairs:
         arms = ", ".join(outline.arms(pair))
-        designs.append(f"{pair} (arms {arms})" if arms else pair)
+        odd = ", ".join(name.replace("_", " ") for name in differing.get(pair, ()))
+        told = [f"arms {arms}"] if arms else []
+        told += [f"not matched: they differ in {odd}"] if odd else [] if matched else ["matched"]
+        designs.append(f"{pair} ({'; '.join(told)})" if told else pair)
+    ancestor = f", {'each' if outline.several else 'all'} from one ancestor" if matched else ""
     out.append(
-        f"Design. {count(len(outline.pairs), 'matched pair')} of encoders, "
-        f"{'each' if outline.several else 'all'} from one ancestor: {'; '.join(designs)}. "
+        f"Design. {count(len(outline.pairs), 'matched pair' if matched else 'pair')} of encoders{ancestor}: "
+        f"{'; '.join(designs)}. "
         "Every arm goes through the same schedule: one of "
         f"{count(len(outline.conditions), 'intermediate condition')} "
         f"({', '.join(outline.conditions) or NONE}) or none, then fine-tuning on each of "

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +15,9 @@ from ..tasks.sources import GeneratorSource, leaves
 from .cost import all_declared, declared_rows
 from .screen import console
 
+if TYPE_CHECKING:
+    from ..models.catalogue import Backbone, Facts
+
 __all__ = ["print_listing"]
 
 Rows = Iterator[tuple[str, ...]]
@@ -23,6 +27,7 @@ def print_listing(what: str) -> None:
     columns, rows = {
         "tasks": (TASKS, _tasks()),
         "backbones": (BACKBONES, _backbones()),
+        "pairs": (PAIRS, _pairs()),
         "adapters": (("adapter", "from"), ((name, adapters.origin(name)) for name in adapters.names())),
         "suites": (("suite", "title", "file"), _suites()),
         "kinds": (("kind", "from"), _kinds()),
@@ -40,13 +45,21 @@ def print_listing(what: str) -> None:
 
 
 def _print_blocks(out: Console, columns: tuple[str, ...], entries: list[tuple[str, ...]]) -> None:
-    """The name on a line of its own, never cut, since it is what one types; below it what is known."""
+    """The name on a line of its own, never cut, since it is what one types; below it what is known.
+
+    Entries of one name in a row share that line.
+    """
+    before = None
     for name, *values in entries:
         known = [(c, v) for c, v in zip(columns[1:], values, strict=True) if v not in ("", "-")]
         told = Text("; ").join(Text.assemble((f"{column} ", "dim"), value) for column, value in known)
-        out.print(Text(name, style="bold"))
-        for line in told.wrap(out, out.width - 4):
-            out.print(Text("    ").append_text(line), no_wrap=True)
+        if name != before:
+            out.print(Text(name, style="bold"))
+        before = name
+        first, *further = told.wrap(out, out.width - 6) or [Text()]
+        out.print(Text("    ").append_text(first), no_wrap=True)
+        for line in further:
+            out.print(Text("      ").append_text(line), no_wrap=True)
 
 
 TASKS = (
@@ -114,7 +127,7 @@ def _origin(source: object) -> str:
 
 BACKBONES = (
     *("backbone", "adapter", "checkpoint", "revision", "ancestor", "objective", "images", "parameters"),
-    *("layers x size", "licence", "remote code", "not loadable"),
+    *("layers x size", "use", "licence", "remote code", "not loadable"),
 )
 
 
@@ -132,12 +145,84 @@ def _backbones() -> Rows:
                 b.objective or "-",
                 b.dose or "-",
             ),
-            f"{b.parameters / 1e6:,.0f} M" if b.parameters else "-",
+            _millions(b.parameters),
             f"{b.layers} x {b.hidden_size}" if b.layers else "-",
+            _use(b.facts) or "-",
             b.licence or "-",
             "yes" if b.remote_code else "-",
             b.unloadable or "-",
         )
+
+
+def _millions(parameters: int) -> str:
+    return f"{parameters / 1e6:,.0f} M" if parameters else "-"
+
+
+def _use(facts: Facts) -> str:
+    """What is known of how the encoder reads, in words: ``512 tokens (77 trained), pooling mean, dropout 0.1``.
+
+    The usual case goes without saying: both directions, no padding read, no prefix, pairs of texts together.
+    """
+    trained, dropout = facts.max_length_trained, facts.dropout
+    shorter = "" if trained in (None, facts.max_length) else f" ({trained} trained)"
+    said = (
+        f"{facts.max_length} tokens{shorter}" if facts.max_length else "",
+        f"pooling {facts.pooling}" if facts.pooling else "",
+        "" if dropout is None else f"dropout {dropout:g}" if dropout else "no dropout",
+        f"prefix `{facts.text_prefix}`" if facts.text_prefix else "",
+        "pairs of texts apart" if facts.pair_encoding == "separate" else "",
+        "causal" if facts.causal else "",
+        f"padded to {facts.pad_to} and reads it" if facts.attends_padding else "",
+    )
+    return ", ".join(filter(None, said))
+
+
+PAIRS = (
+    *("pair", "kind", "arm", "backbone", "objective", "images", "parameters", "unlike the first arm", "use"),
+    *("not loadable", "ancestor", "in common", "contrasts", "note", "evidence"),
+)
+
+
+def _pairs() -> Rows:
+    """A row for what the arms of a pair have in common, then one for each arm, from the least exposure to the most."""
+    from ..models.catalogue import backbones
+    from ..models.pairs import SIZES, pairs
+
+    for name, pair in sorted(pairs().items()):
+        arms = {role: backbones()[backbone] for role, backbone in pair.arms.items()}
+        first = next(iter(arms.values()))
+        yield (
+            *(name, pair.kind, *["-"] * 8),
+            pair.ancestor,
+            _in_common(list(arms.values()), SIZES),
+            ", ".join(f"{c.plus}-{c.minus}{' (placebo)' * (c.role == 'placebo')}" for c in pair.contrasts),
+            pair.note.rstrip("."),
+            pair.evidence,
+        )
+        for role, b in arms.items():
+            yield (
+                *(name, "-", role, b.name, b.objective or "-", b.dose or "-", _millions(b.parameters)),
+                "-" if b is first else _unlike(b.facts, first.facts),
+                _use(b.facts) or "-",
+                b.unloadable or "-",
+                *["-"] * 5,
+            )
+
+
+def _in_common(arms: list[Backbone], sizes: Mapping[str, str]) -> str:
+    """Sizes that the catalogue knows of every arm; they are equal, else the pair was refused."""
+    known = [key for key in sizes if all(getattr(arm, key) for arm in arms)]
+    return ", ".join(f"{getattr(arms[0], key):,} {sizes[key]}" for key in known)
+
+
+def _unlike(facts: Facts, first: Facts) -> str:
+    """Terms of use that differ from the first arm's, as far as both are known; a suite's policy evens out what it can."""
+    keys = [key for key, value in vars(facts).items() if None not in (value, getattr(first, key))]
+    different = [key.replace("_", " ") for key in keys if getattr(facts, key) != getattr(first, key)]
+    unknown = [key for key in ("max_length", "pooling", "dropout") if key not in keys]
+    return (
+        ", ".join([*different, *(f"{key.replace('_', ' ')} unknown" for key in unknown)]) or "nothing known"
+    )
 
 
 def _kinds() -> Rows:

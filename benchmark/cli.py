@@ -49,6 +49,7 @@ Offline = Annotated[bool, typer.Option("--offline", help="Open no connection; li
 class Listing(StrEnum):
     tasks = "tasks"
     backbones = "backbones"
+    pairs = "pairs"
     adapters = "adapters"
     suites = "suites"
     kinds = "kinds"
@@ -149,10 +150,90 @@ def export(
 
 @app.command("list")
 def list_(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> None:
-    """List the tasks, backbones, adapters, task kinds or suites there are, plug-ins included."""
+    """List the tasks, backbones, pairs, adapters, task kinds or suites there are, plug-ins included."""
     from .catalogues import print_listing
 
     print_listing(what.value)
+
+
+@app.command()
+def ground(
+    backbone: Annotated[
+        str, typer.Argument(metavar="BACKBONE", help="A backbone, or an adapter with --checkpoint.")
+    ],
+    captions: Annotated[
+        str, typer.Option(help="openmoji; folder:PATH (images and captions.jsonl); task:NAME (image-text).")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; it exists whole or not at all.")],
+    checkpoint: Annotated[
+        str, typer.Option(help="Hub id or folder to load from, in place of the catalogue's.")
+    ] = "",
+    revision: Annotated[str, typer.Option(help="Revision of a hub checkpoint.")] = "",
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Option of the adapter; may be repeated.")
+    ] = None,
+    freeze: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PREFIX", help="Leave parameters of this name as they are; may be repeated."),
+    ] = None,
+    arms: Annotated[str, typer.Option(help="Which arms, separated by commas.")] = "text,vision,scrambled",
+    tower: Annotated[
+        str,
+        typer.Option(
+            help="scratch:NETWORK learns (timm); timm:NETWORK[@FOLDER] and open_clip:CHECKPOINT are frozen."
+        ),
+    ] = "scratch:test_resnet",
+    languages: Annotated[
+        str, typer.Option(help="Languages to draw captions in, separated by commas; default: the set's.")
+    ] = "",
+    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 150,
+    batch_size: Annotated[int, typer.Option(help="Pictures, each with two captions, per step.")] = 64,
+    seed: Annotated[int, typer.Option(help="Order of items, new weights, dropout.")] = 0,
+    encoder_lr: Annotated[float, typer.Option(help="Peak learning rate of the encoder.")] = 3e-4,
+    tower_lr: Annotated[float, typer.Option(help="Peak learning rate of projections and tower.")] = 5e-3,
+    image_size: Annotated[int, typer.Option(help="Pixels on a side, of a tower from scratch.")] = 32,
+    dim: Annotated[int, typer.Option(help="Size of the shared space, of a tower from scratch.")] = 128,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    data: Data = None,
+    offline: Offline = False,
+) -> None:
+    """Make text, vision and scrambled arms of a text encoder on captioned pictures, as standard checkpoint folders."""
+    from rich.console import Console
+
+    from .environment import go_offline
+    from .ground import Request
+    from .ground import ground as make
+
+    if offline:
+        go_offline()
+    request = Request(
+        backbone,
+        captions,
+        out,
+        checkpoint=checkpoint,
+        revision=revision,
+        options=tuple(option or ()),
+        freeze=tuple(freeze or ()),
+        arms=_listed(arms),
+        tower=tower,
+        languages=_listed(languages),
+        data=data,
+        device=device,
+        precision=precision,
+        steps=steps,
+        batch_size=batch_size,
+        seed=seed,
+        encoder_lr=encoder_lr,
+        tower_lr=tower_lr,
+        image_size=image_size,
+        dim=dim,
+    )
+    print(make(request, Console(stderr=True)))
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 @app.command()
@@ -162,7 +243,7 @@ def check(
     revision: Annotated[str, typer.Option(help="Revision of a hub checkpoint.")] = "",
 ) -> None:
     """Run the contract kit on an encoder; exits with 1 when a check fails."""
-    from .listing import print_check
+    from .checking import print_check
 
     if not print_check(name, checkpoint, revision or None):
         raise SystemExit(1)

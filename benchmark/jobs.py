@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -18,10 +19,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import ArtifactError, XtremexError
-from ..models.catalogue import Backbone, load, weights_digest
-from ..models.clip_tower import ClipTower
+from ..models.catalogue import Backbone, load, load_tower, weights_digest
 from ..models.grounding import ground
 from ..models.tower import ImageTower, Tower
+from ..models.use import applied
 from ..tasks.base import Model, Outcomes, Task
 from ..tasks.kinds import kind
 from ..tasks.sources import keys as own_ids
@@ -87,13 +88,27 @@ def _ground(job: Job, store: Store, folder: Path) -> dict[str, Any]:
 
 def _train(job: Job, store: Store, folder: Path) -> dict[str, Any]:
     carrier = _carrier(job)
-    _, meta = _fine_tune(carrier, job, store, job.tasks)
+    with _as_used(carrier, job):
+        _, meta = _fine_tune(carrier, job, store, job.tasks)
     carrier.write(folder)
     return meta | {"ancestor": carrier.digest}
 
 
 def _evaluate(job: Job, store: Store, folder: Path) -> dict[str, Any]:
     carrier = _carrier(job)
+    with _as_used(carrier, job):
+        meta = _score(carrier, job, store, folder)
+    return meta | {"encoder": asdict(carrier.adapter.info)}
+
+
+def _as_used(carrier: _Carrier, job: Job) -> AbstractContextManager[None]:
+    """The carrier's encoder on the terms of the job's pair; the next job may have others."""
+    assert job.backbone is not None
+    return applied(carrier.adapter, job.use, job.backbone.name)
+
+
+def _score(carrier: _Carrier, job: Job, store: Store, folder: Path) -> dict[str, Any]:
+    """The target stage where there is one, then the outcomes of every test set, written into ``folder``."""
     meta: dict[str, Any] = {}
     head = None
     if job.stage is not None:
@@ -118,7 +133,7 @@ def _evaluate(job: Job, store: Store, folder: Path) -> dict[str, Any]:
                     outcomes += scorer.evaluate(model, task, "test", language, batch_tokens=16384)
         _write_outcomes(task, outcomes, folder)
         scores[task.name] = {o.language: round(o.score(task.metrics[0]), 6) for o in reversed(outcomes)}
-    return meta | {"scores": scores, "encoder": asdict(carrier.adapter.info)}
+    return meta | {"scores": scores}
 
 
 def _fine_tune(
@@ -228,8 +243,8 @@ def _load_tower(folder: Path, key: str, device: str) -> Tower:
 
 
 @lru_cache(maxsize=1)
-def _load_clip_tower(backbone: Backbone, device: str) -> ClipTower:
-    return ClipTower.load(backbone.checkpoint, revision=backbone.revision, **backbone.options).to(device)
+def _own_tower(backbone: Backbone, device: str) -> ImageTower:
+    return load_tower(backbone).to(device)
 
 
 def _tower(job: Job, store: Store) -> ImageTower | None:
@@ -238,7 +253,7 @@ def _tower(job: Job, store: Store) -> ImageTower | None:
         return None
     if not job.tower:
         assert job.backbone is not None
-        return _load_clip_tower(job.backbone, job.numerics.device)
+        return _own_tower(job.backbone, job.numerics.device)
     artifact = store.get("ground", job.tower)
     files = [name for name in artifact.manifest["files"] if name.startswith("tower/")]
     if not files:

@@ -1,4 +1,4 @@
-"""What the commands `plan` and `check` print: tables on stdout."""
+"""What the command `plan` prints: tables on stdout."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from ..adapters.registry import adapters
-from ..errors import SuiteError
 from .cost import RATE, plan_cost
 from .environment import workers
+from .policy import terms_words
 from .progress import Estimates, duration
 from .run import Options, missing_data, plan_suite
 from .screen import console as _console
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from .plan import Job, Plan
     from .store import Store
 
-__all__ = ["print_check", "print_plan"]
+__all__ = ["print_plan"]
 
 ENCODER_BYTES = 15_000_000
 """Disk of one stored encoder before any was measured: changed weights of the mini suite's encoder."""
@@ -73,6 +72,7 @@ def print_plan(name: str, options: Options, *, as_json: bool) -> None:
     console.print(
         f"schedules: {len(plan.schedules)} (stage, seed), each the same for all its arms", highlight=False
     )
+    _print_policies(plan, console)
     unscored = [task.name for task in suite.targets if task not in plan.targets]
     if unscored:
         console.print(
@@ -82,6 +82,20 @@ def print_plan(name: str, options: Options, *, as_json: bool) -> None:
         console.print(
             f"declared exception: {exemption.arm}, {exemption.key}: {exemption.reason}", highlight=False
         )
+
+
+def _print_policies(plan: Plan, console: Console) -> None:
+    """What the arms of each pair with different backbones are used with."""
+    for pair in plan.suite.pairs:
+        if len({arm.backbone for arm in pair.arms.values()}) > 1 or plan.terms[pair.name]:
+            terms = plan.terms[pair.name]
+            console.print(
+                f"pair {pair.name}, every arm: {terms_words(terms)}",
+                style="yellow" if terms.unsettled else None,
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
 
 
 def _print_cost(plan: Plan, console: Console) -> None:
@@ -144,32 +158,3 @@ def _as_json(plan: Plan, options: Options) -> dict[str, object]:
             for job in plan.jobs.values()
         ],
     }
-
-
-def print_check(name: str, checkpoint: str, revision: str | None) -> bool:
-    """Load an encoder and print the contract kit's table; True when nothing failed."""
-    from ..adapters.contract import check
-    from ..models.catalogue import backbones, get, load, parse_backbone
-
-    if name.partition("@")[0] in backbones():
-        backbone = get(f"{name}@{revision}" if revision else name)
-    elif name in adapters.names():
-        if not checkpoint:
-            raise SuiteError(
-                f"`{name}` is an adapter, and no checkpoint was named",
-                f"xtremex check {name} --checkpoint ID_OR_FOLDER",
-            )
-        table = {"adapter": name, "checkpoint": checkpoint} | ({"revision": revision} if revision else {})
-        backbone = parse_backbone(name, table, "command line")
-    else:
-        from ..errors import unknown
-
-        raise unknown("backbone or adapter", name, [*backbones(), *adapters.names()])
-    console = _console()
-    results = check(load(backbone))
-    shown = Table("check", "result", "detail", box=None)
-    colour = {"passed": "green", "failed": "red", "skipped": "yellow"}
-    for result in results:
-        shown.add_row(result.name, f"[{colour[result.status]}]{result.status}[/]", result.detail)
-    console.print(shown)
-    return all(result.status != "failed" for result in results)

@@ -17,8 +17,10 @@ from typing import Literal
 from ..errors import SuiteError
 from ..models.catalogue import Backbone, identity
 from ..models.grounding import GroundingConfig, fingerprint
+from ..models.use import Use
 from ..tasks.base import Task
 from ..tasks.kinds import kinds
+from .policy import Terms, settle
 from .store import Store, digest
 from .suite import Arm, Pair, Stage, Suite
 
@@ -65,6 +67,8 @@ class Job:
     stage_name: str = ""
     seed: int = -1
     numerics: Numerics = Numerics()
+    use: Use = Use()
+    """What the policy of the job's pair changes in the encoder (train, evaluate)."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,8 @@ class Plan:
     cells: tuple[Cell, ...]
     schedules: dict[tuple[str, int], dict[str, str]]
     """(stage name, seed) -> {"pair/arm": key of a job that ran the stage at this seed}."""
+    terms: dict[str, Terms]
+    """Pair -> what its policy comes to."""
 
     @property
     def targets(self) -> tuple[Task, ...]:
@@ -108,7 +114,8 @@ def make_plan(suite: Suite, numerics: Numerics) -> Plan:
     """Lay out all jobs of a suite. Trains nothing, reads no data beyond fingerprints, needs no torch.
 
     Raises:
-        SuiteError: an arm departs from the common schedule and no exception declares it; a task's kind is unknown.
+        SuiteError: an arm departs from the common schedule and no exception declares it; a task's kind is unknown; a
+            pair's policy asks of an arm what it cannot do.
     """
     check_identity(suite)
     check_shared_runs(suite)
@@ -123,7 +130,7 @@ def make_plan(suite: Suite, numerics: Numerics) -> Plan:
         for arm_name, arm in pair.arms.items():
             for condition in suite.conditions:
                 builder.targets(pair, arm_name, arm, condition)
-    return Plan(suite, numerics, builder.jobs, tuple(builder.cells), builder.schedules)
+    return Plan(suite, numerics, builder.jobs, tuple(builder.cells), builder.schedules, builder.terms)
 
 
 def check_identity(suite: Suite) -> None:
@@ -180,6 +187,7 @@ class _Builder:
         self.jobs: dict[str, Job] = {}
         self.cells: list[Cell] = []
         self.schedules: dict[tuple[str, int], dict[str, str]] = {}
+        self.terms = {pair.name: settle(pair, suite.backbones, suite.path) for pair in suite.pairs}
         self._numerics = digest(asdict(numerics))
         self._tasks: dict[tuple[str, tuple[str, ...]], str] = {}
         self._backbones: dict[str, str] = {}
@@ -247,7 +255,9 @@ class _Builder:
             )
         )
 
-    def train(self, arm_id: str, arm: Arm, ground: Job | None, condition: str, seed: int) -> Job | None:
+    def train(
+        self, arm_id: str, arm: Arm, use: Use, ground: Job | None, condition: str, seed: int
+    ) -> Job | None:
         """The intermediate stage of a condition, or None for ``none``: trained once, feeds all targets."""
         members = self.suite.conditions[condition]
         if not members:
@@ -260,7 +270,9 @@ class _Builder:
         job = self.add(
             Job(
                 "train",
-                self.key("train", *self._lineage(arm, ground, members), self.stage_digest(stage), name, seed),
+                self.key(
+                    "train", *self._lineage(arm, use, ground, members), self.stage_digest(stage), name, seed
+                ),
                 f"train {condition}",
                 needs=(ground.key,) if ground else (),
                 tasks=members,
@@ -270,23 +282,27 @@ class _Builder:
                 stage_name=name,
                 seed=seed,
                 numerics=self.numerics,
+                use=use,
             )
         )
         self.schedules.setdefault((name, seed), {})[arm_id] = job.key
         self._trained[arm_id, condition, seed] = job
         return job
 
-    def _lineage(self, arm: Arm, base: Job | None, tasks: tuple[Task, ...]) -> tuple[object, ...]:
+    def _lineage(self, arm: Arm, use: Use, base: Job | None, tasks: tuple[Task, ...]) -> tuple[object, ...]:
         return (
             self._numerics,
             self.backbone_digest(arm.backbone),
             base.key if base else "",
             [self.task_digest(task) for task in tasks],
+            # an arm that is used as it is shares its jobs with every pair that asks nothing else of it
+            *([asdict(use)] if use else []),
         )
 
     def targets(self, pair: Pair, arm_name: str, arm: Arm, condition: str) -> None:
         """All runs of one arm under one condition: trained targets by training set, the others by encoder."""
         arm_id = f"{pair.name}/{arm_name}"
+        use = self.terms[pair.name].uses[arm_name]
         ground = self.ground(arm)
         trained = [t for t in self.suite.targets if t.train_languages]
         zero_shot = [
@@ -295,21 +311,22 @@ class _Builder:
         for group in _by_train_set(trained):
             stage = self.suite.stage("target", arm, group[:1])
             for seed in self.suite.seeds:
-                base = self.train(arm_id, arm, ground, condition, seed) or ground
-                job = self.evaluate(arm, base, group, seed, stage=stage)
+                base = self.train(arm_id, arm, use, ground, condition, seed) or ground
+                job = self.evaluate(arm, use, base, group, seed, stage=stage)
                 self.schedules.setdefault((job.stage_name, seed), {})[arm_id] = job.key
                 self.cells += [Cell(pair.name, arm_name, condition, t.name, seed, job.key) for t in group]
         # Without an intermediate stage nothing is trained: one deterministic run, seed -1.
         for seed in self.suite.seeds if self.suite.conditions[condition] else (-1,):
-            base = self.train(arm_id, arm, ground, condition, seed) or ground
+            base = self.train(arm_id, arm, use, ground, condition, seed) or ground
             for task in zero_shot:
                 tower = ground if task.kind == "image-text" else None
-                job = self.evaluate(arm, base, (task,), -1, tower=tower)
+                job = self.evaluate(arm, use, base, (task,), -1, tower=tower)
                 self.cells.append(Cell(pair.name, arm_name, condition, task.name, seed, job.key))
 
     def evaluate(
         self,
         arm: Arm,
+        use: Use,
         base: Job | None,
         tasks: tuple[Task, ...],
         seed: int,
@@ -319,7 +336,7 @@ class _Builder:
     ) -> Job:
         """Score ``tasks``, after a target stage on the first one's training set where ``stage`` is given."""
         name = f"target:{tasks[0].train_set or tasks[0].name}" if stage else ""
-        lineage = self._lineage(arm, base, tasks)
+        lineage = self._lineage(arm, use, base, tasks)
         tower_key = tower.key if tower else ""
         return self.add(
             Job(
@@ -335,6 +352,7 @@ class _Builder:
                 stage_name=name,
                 seed=seed,
                 numerics=self.numerics,
+                use=use,
             )
         )
 

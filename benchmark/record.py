@@ -13,8 +13,10 @@ from ..models.catalogue import Backbone, identity
 from ..tasks.base import Task
 from ..tasks.languages import language_families, language_names
 from ..tasks.sources import leaves
+from .caveats import caveats, differing, policy_words
 from .environment import describe
 from .plan import Cell, Plan
+from .policy import in_short
 from .store import Store, digest
 from .suite import Exemption, Pair, Suite
 
@@ -70,6 +72,7 @@ def suite_record(plan: Plan, store: Store, schedules: list[dict[str, Any]]) -> d
                 f"suite:{suite.name}#{suite.digest[:8]}",
                 "arms:" + ",".join(f"{n}@{_revision(b)}" for n, b in suite.backbones.items()),
                 f"schedule:{stages[:8]}",
+                *(f"policy:{name}={in_short(terms)}" for name, terms in plan.terms.items() if terms),
                 "tasks:" + ",".join(f"{t.name}.v{t.version}" for t in plan.targets),
                 f"seeds:{','.join(map(str, suite.seeds))}",
                 f"device:{plan.numerics.device}-{plan.numerics.precision}",
@@ -85,24 +88,13 @@ def _grounding(suite: Suite) -> dict[str, Any] | None:
     return None
 
 
-MATCHED = (
-    "family",
-    "tokenizer_id",
-    "hidden_size",
-    "layers",
-    "max_length",
-    "pair_encoding",
-    "pooling",
-    "causal",
-    "dropout",
-)
-"""What the arms of a matched pair have in common; where they do not, the pair's note says so."""
-
-
 def _pair(pair: Pair, plan: Plan, metas: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    first = {cell.arm: metas[cell.job]["encoder"] for cell in reversed(plan.cells) if cell.pair == pair.name}
-    differing = [key for key in MATCHED if len({encoder[key] for encoder in first.values()}) > 1]
-    caution = f"Not a matched pair: the arms differ in {', '.join(differing)}." if differing else ""
+    known = {cell.arm: metas[cell.job]["encoder"] for cell in reversed(plan.cells) if cell.pair == pair.name}
+    infos = {arm: known[arm] for arm in pair.arms if arm in known}
+    terms = plan.terms[pair.name]
+    odd = differing(infos, terms)
+    caution = f"Not a matched pair: the arms differ in {', '.join(odd)}." if odd else ""
+    longest = max((task.max_length for job in plan.jobs.values() for task in job.tasks), default=0)
     return {
         "name": pair.name,
         "arms": {
@@ -113,6 +105,9 @@ def _pair(pair: Pair, plan: Plan, metas: dict[str, dict[str, Any]]) -> dict[str,
             {"name": c.name, "plus": c.plus, "minus": c.minus, "role": c.role} for c in pair.contrasts
         ],
         "note": f"{pair.note} {caution}".strip(),
+        "differing": odd,
+        "policy": policy_words(pair, terms, infos),
+        "caveats": caveats(pair, terms, infos, longest),
     }
 
 

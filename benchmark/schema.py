@@ -20,6 +20,7 @@ __all__ = [
     "Overlap",
     "Override",
     "Pair",
+    "Policy",
     "Stage",
     "SuiteFile",
     "build_partial",
@@ -88,6 +89,26 @@ class Contrast:
 
 
 @dataclass(frozen=True)
+class Policy:
+    """What all arms of a pair are used with, whatever each was trained with (``benchmark/policy.py``).
+
+    The defaults ask for what all arms can do. Where the catalogue does not state (``facts``) what an arm can do, the arms
+    stay as they are, and the report says so.
+    """
+
+    max_length: Literal["accepted", "trained"] | int = "accepted"
+    """Tokens of the longest input: the fewest that an arm accepts, or was trained on, or so many."""
+    pair_encoding: Literal["shared", "joint", "separate"] = "shared"
+    """``shared``: joint where every arm is, else separate."""
+    pooling: Literal["shared", "native", "mean", "cls"] = "shared"
+    """What heads read as a sentence vector. ``shared``: the native one where all arms pool alike, else the mean."""
+    dropout: Literal["shared", "native"] | float = "shared"
+    """``shared``: the smallest of the arms."""
+    prefix: Literal["native", "none"] = "native"
+    """``native``: every arm has the text prefix of its training."""
+
+
+@dataclass(frozen=True)
 class Pair:
     """Arms with one ancestor: same architecture, tokenizer and initial weights."""
 
@@ -95,6 +116,7 @@ class Pair:
     arms: dict[str, Arm]
     contrasts: tuple[Contrast, ...] = ()
     note: str = ""
+    policy: Policy = Policy()
 
 
 @dataclass(frozen=True)
@@ -176,6 +198,9 @@ class SuiteFile:
     expected: tuple[Expected, ...] = ()
 
 
+FEWEST_TOKENS = 8
+"""A pair of texts has up to four special tokens."""
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -212,6 +237,7 @@ def check_shape(raw: SuiteFile, path: Path) -> None:
         for name, arm in pair.arms.items():
             for role in ("intermediate", "target"):
                 _check_override(getattr(arm, role), f"{path}: pairs.{pair.name}.arms.{name}.{role}")
+        _check_policy(pair.policy, f"{path}: pairs.{pair.name}.policy")
         for contrast in pair.contrasts:
             for name in (contrast.plus, contrast.minus):
                 if name not in pair.arms:
@@ -276,6 +302,16 @@ def _check_names(names: Iterable[str], where: str) -> None:
             raise SuiteError(
                 f"{where}: `{name}` cannot be a name", "use letters, digits, `.`, `_`, `+` and `-`"
             )
+
+
+def _check_policy(policy: Policy, where: str) -> None:
+    if isinstance(policy.max_length, int) and policy.max_length < FEWEST_TOKENS:
+        raise SuiteError(
+            f"{where}.max_length = {policy.max_length}: at least {FEWEST_TOKENS} tokens are needed for a pair of texts",
+            "special tokens count",
+        )
+    if isinstance(policy.dropout, float) and not 0 <= policy.dropout < 1:
+        raise SuiteError(f"{where}.dropout = {policy.dropout:g}", "a probability from 0 to below 1")
 
 
 def _check_override(table: dict[str, Any], where: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +14,8 @@ from ..door import build, read_toml
 from ..errors import SuiteError, unknown
 from ..models.catalogue import Backbone, backbones, check_loadable, get, parse_backbone
 from ..models.grounding import GroundingConfig
+from ..models.pairs import expand
+from ..models.pairs import pairs as catalogue_pairs
 from ..tasks.base import Task
 from ..tasks.catalogue import Declarations, load_tasks, tasks
 from ..tasks.contamination import known_overlaps
@@ -27,6 +30,7 @@ from .schema import (
     Expected,
     Override,
     Pair,
+    Policy,
     Stage,
     SuiteFile,
     build_partial,
@@ -40,6 +44,7 @@ __all__ = [
     "Contrast",
     "Exemption",
     "Pair",
+    "Policy",
     "Stage",
     "Suite",
     "SuiteFile",
@@ -105,7 +110,9 @@ def load_suite(name_or_path: str, places: Places | None = None, without: Sequenc
             if path.suffix != ".toml"
             else SuiteError(f"{path}: no such file", f"give a suite file, or one of: {', '.join(shipped)}")
         )
-    raw = _leave_out(build(SuiteFile, read_toml(path), str(path)), without, path)
+    table = read_toml(path)
+    taken = _from_catalogue(table, path)
+    raw = _leave_out(build(SuiteFile, table, str(path)), without, path)
     check_shape(raw, path)
     places = places or Places()
     known_tasks = _tasks(raw, path)
@@ -127,7 +134,7 @@ def load_suite(name_or_path: str, places: Places | None = None, without: Sequenc
     return Suite(
         path=path,
         digest=hashlib.sha256(
-            path.read_bytes() + "".join(f"|without {x}" for x in without).encode()
+            path.read_bytes() + "".join([*taken, *(f"|without {x}" for x in without)]).encode()
         ).hexdigest(),
         name=raw.name,
         title=raw.title,
@@ -154,6 +161,29 @@ def load_suite(name_or_path: str, places: Places | None = None, without: Sequenc
         ),
         expected=raw.expected,
     )
+
+
+def _from_catalogue(table: dict[str, Any], path: Path) -> list[str]:
+    """Write out the pairs that name one of the catalogue (``from``), the suite's own keys on top.
+
+    Returns what was taken: it determines the results as the file does.
+    """
+    taken = []
+    pairs = table.get("pairs")
+    for pair in pairs if isinstance(pairs, list) else ():
+        if not isinstance(pair, dict) or "from" not in pair:
+            continue
+        name = pair.pop("from")
+        if name not in catalogue_pairs():
+            raise unknown("pair", str(name), catalogue_pairs(), f"{path}: pairs.from")
+        arms, contrasts, note = expand(name)
+        known = {"name": name, "contrasts": contrasts, "note": note} | pair
+        own = pair.get("arms", {})
+        if not isinstance(own, dict):
+            continue  # `build` says what is wrong
+        pair |= known | {"arms": arms | own}
+        taken.append(f"|from {json.dumps([arms, contrasts])}")
+    return taken
 
 
 def _typed(pair: Pair, path: Path) -> Pair:

@@ -12,7 +12,7 @@ A suite defines further ones inline. One entry::
     ancestor = "xlm-roberta-base"     # whose weights it started from: arms of a pair share it
     objective = "text-contrastive"
     dose = "none"                     # how many images its training saw
-    images = false                    # whether its checkpoint brings an image tower (open_clip's do)
+    images = false                    # whether its checkpoint brings an image tower that is to be scored
     parameters = 277_500_000          # of the text encoder, token embeddings included
     embedding_parameters = 192_000_000
     layers = 12
@@ -35,10 +35,11 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import import_module
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from ..adapters import adapters
 from ..door import build
@@ -46,24 +47,32 @@ from ..errors import MissingDependency, SuiteError, nearest, unknown
 
 if TYPE_CHECKING:
     from ..adapters.base import Encoder
+    from .tower import ImageTower
 
 __all__ = [
     "Backbone",
     "Facts",
     "backbones",
     "check_loadable",
+    "collect",
     "get",
     "identity",
     "load",
+    "load_tower",
     "parse_backbone",
     "weights_digest",
 ]
 
 GROUP = "xtremex.backbones"
 FILE = "backbones.toml"
-WITH_TOWER = ("open_clip",)
-"""Adapters of checkpoints whose image tower ``clip_tower`` reads."""
+WITH_TOWER = {
+    "open_clip": (".clip_tower", "ClipTower"),
+    "huggingface": (".transformers_tower", "TransformersTower"),
+}
+"""Adapters of checkpoints that may bring an image tower, and the module and class that read it."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+D = TypeVar("D", bound="Declared")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,17 +178,57 @@ def parse_backbone(name: str, entry: Mapping[str, Any], where: str, *, package: 
     return Backbone(**vars(parsed), name=name, package=package, where=where)
 
 
-def _read(path: Path, package: str) -> dict[str, Backbone]:
+class Declared(Protocol):
+    """What a catalogue holds: it knows which package declared it, and where."""
+
+    @property
+    def package(self) -> str: ...
+    @property
+    def where(self) -> str: ...
+
+
+class Parser(Protocol[T_co]):
+    def __call__(self, name: str, entry: Mapping[str, Any], where: str, *, package: str) -> T_co: ...
+
+
+def collect(what: str, file: str, parse: Parser[D], *, required: bool = False) -> dict[str, D]:
+    """Everything of a kind by name: the tables of ``file`` beside this module, then in the folders of installed packages.
+
+    Args:
+        what: the kind, for messages.
+        file: name of the TOML files, one table an entry.
+        parse: makes the entry of a table.
+        required: whether a package of the entry-point group must have such a file.
+
+    Raises:
+        SuiteError: an unreadable file, two packages with one name, and what ``parse`` raises.
+    """
+    table: dict[str, D] = {}
+    points = sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))
+    places = [(Path(__file__).parent, "xtremex")]
+    places += [(_folder(point), point.dist.name if point.dist else point.value) for point in points]
+    for folder, package in places:
+        path = folder / file
+        if not required and not path.is_file():
+            continue
+        for name, entry in _tables(path, package).items():
+            declared = parse(name, entry, f"{path}: {name}", package=package)
+            if name in table and table[name].where != declared.where:
+                raise SuiteError(
+                    f"two packages claim the {what} name `{name}`: `{table[name].package}` and `{package}`",
+                    f"pip uninstall {package}, or rename its entry in {declared.where}",
+                )
+            table[name] = declared
+    return table
+
+
+def _tables(path: Path, package: str) -> dict[str, Any]:
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SuiteError(
             f"{path} of package `{package}` cannot be read: {error}", f"repair it, or pip uninstall {package}"
         ) from error
-    return {
-        name: parse_backbone(name, entry, f"{path}: {name}", package=package)
-        for name, entry in tables.items()
-    }
 
 
 def _folder(point: EntryPoint) -> Path:
@@ -199,18 +248,7 @@ def _folder(point: EntryPoint) -> Path:
 @cache
 def backbones() -> dict[str, Backbone]:
     """Every known backbone by name: the built-in ones, then those of installed packages. Read once per process."""
-    table = _read(Path(__file__).with_name(FILE), "xtremex")
-    points = sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))
-    for point in points:
-        package = point.dist.name if point.dist else point.value
-        for name, backbone in _read(_folder(point) / FILE, package).items():
-            if name in table and table[name].where != backbone.where:
-                raise SuiteError(
-                    f"two packages claim the backbone name `{name}`: `{table[name].package}` and `{package}`",
-                    f"pip uninstall {package}, or rename its entry in {backbone.where}",
-                )
-            table[name] = backbone
-    return table
+    return collect("backbone", FILE, parse_backbone, required=True)
 
 
 def get(name: str) -> Backbone:
@@ -257,6 +295,13 @@ def load(backbone: Backbone) -> Encoder:
     _check_facts(encoder.info, backbone)
     _freeze(encoder, backbone)
     return encoder.eval()
+
+
+def load_tower(backbone: Backbone) -> ImageTower:
+    """The frozen image tower that the checkpoint of a backbone with ``images`` brings; errors as of its ``load``."""
+    module, name = WITH_TOWER[backbone.adapter]
+    reader = getattr(import_module(module, __package__), name)
+    return reader.load(backbone.checkpoint, revision=backbone.revision, **backbone.options)
 
 
 def identity(backbone: Backbone) -> dict[str, Any]:
@@ -311,7 +356,8 @@ def _check_facts(info: Any, backbone: Backbone) -> None:
             raise SuiteError(
                 f"{backbone.where or backbone.name}: facts.{key} = {stated!r}, but the loaded encoder says "
                 f"{getattr(info, key)!r}",
-                f"write facts = {{ {key} = {json.dumps(getattr(info, key))} }}, or leave it out",
+                f"declare the backbone in your suite (docs/add-a-backbone.md) with facts = {{ {key} = "
+                f"{json.dumps(getattr(info, key))} }}, or correct its table",
             )
 
 

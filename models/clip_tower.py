@@ -17,13 +17,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..adapters import _compat
-from ..adapters.checkpoints import find, inner_config, load_exactly, read_json, read_weights
-from ..adapters.open_clip import CONFIG, WEIGHTS, _model_cfg, _text_weights, _tower
+from ..adapters.checkpoints import find, load_exactly, read_json, read_weights
+from ..adapters.open_clip_tower import (
+    CONFIG,
+    WEIGHTS,
+    empty_tower,
+    inner_config_of,
+    read_model_cfg,
+    text_weights,
+)
 from ..errors import ArtifactError
 from . import pictures
 from .tower import ImageTower
 
-__all__ = ["ClipTower"]
+__all__ = ["ClipTower", "empty_visual", "preprocessing", "read_visual", "transform_of"]
 
 _VISUAL = "visual."
 
@@ -77,23 +84,29 @@ class ClipTower(ImageTower):
         _compat.prepare()
         # exactly the files that the adapter asks for: anything more would be looked for on the network
         folder, _ = find(checkpoint, revision, [CONFIG, WEIGHTS[0]] if model else [CONFIG], WEIGHTS)
-        model_cfg = _model_cfg(folder, model)
+        model_cfg = read_model_cfg(folder, model, checkpoint)
         weights = read_weights(folder, WEIGHTS)
-        own = {name.removeprefix(_VISUAL): t for name, t in weights.items() if name.startswith(_VISUAL)}
-        if not own:
-            raise ArtifactError(
-                f"`{checkpoint}` holds a text tower only: no tensor of its weights begins with `{_VISUAL}`",
-                "remove `images = true` from the backbone, or name the checkpoint with both towers",
-            )
+        visual = read_visual(model_cfg, weights, checkpoint)
         projection = _projection(model_cfg, weights, folder, checkpoint)
-        visual = _visual(model_cfg)
-        load_exactly(visual, own, checkpoint)
-        transform = _transform(folder, checkpoint, model, visual.image_size)
+        transform = transform_of(preprocessing(folder, checkpoint, model, visual.image_size))
         tower = cls(visual, projection, transform, model_cfg["embed_dim"])
         return tower.eval().requires_grad_(False)
 
 
-def _visual(model_cfg: dict[str, Any]) -> Any:
+def read_visual(model_cfg: dict[str, Any], weights: Mapping[str, Tensor], checkpoint: str) -> Any:
+    """The image tower among a checkpoint's ``weights``; ``ArtifactError`` where there is none, or not exactly one."""
+    own = {name.removeprefix(_VISUAL): t for name, t in weights.items() if name.startswith(_VISUAL)}
+    if not own:
+        raise ArtifactError(
+            f"`{checkpoint}` holds a text tower only: no tensor of its weights begins with `{_VISUAL}`",
+            "remove `images = true` from the backbone, or name the checkpoint with both towers",
+        )
+    visual = empty_visual(model_cfg)
+    load_exactly(visual, own, checkpoint)
+    return visual
+
+
+def empty_visual(model_cfg: dict[str, Any]) -> Any:
     """An empty image tower; open_clip's public ``create_model`` would build the text tower too."""
     from open_clip.model import _build_vision_tower
 
@@ -114,15 +127,14 @@ def _projection(
 
     Its shape is read off an empty text tower without storage.
     """
-    name = model_cfg["text_cfg"].get("hf_model_name")
-    inner = None if not name else inner_config([folder, folder / name], name, checkpoint)
+    inner = inner_config_of(model_cfg, folder, checkpoint)
     with torch.device("meta"):
-        tower = _tower(model_cfg, inner)
+        tower = empty_tower(model_cfg, inner)
     part = "text_projection" if inner is None else "proj"
     shaped = getattr(tower, part)
     given = {
         key.removeprefix(part).removeprefix("."): tensor
-        for key, tensor in _text_weights(dict(weights)).items()
+        for key, tensor in text_weights(weights).items()
         if key == part or key.startswith(f"{part}.")
     }
     if shaped is None:
@@ -135,19 +147,25 @@ def _projection(
     return empty.float()
 
 
-def _transform(folder: Path, checkpoint: str, model: str | None, size: Any) -> Any:
-    """open_clip's evaluation transform, from a Pillow image to (3, S, S), with the checkpoint's own settings.
+def preprocessing(folder: Path, checkpoint: str, model: str | None, size: Any) -> dict[str, Any]:
+    """How open_clip prepares a checkpoint's pictures: size, mean, std, interpolation, resize_mode.
 
     As open_clip has it, the tower decides on the size, and the defaults are those of OpenAI's CLIP.
     """
-    from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
+    from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
     if (folder / CONFIG).is_file():
         settings = read_json(folder / CONFIG).get("preprocess_cfg") or {}
     else:
         settings = _published(checkpoint, model or "")
-    merged = merge_preprocess_dict(PreprocessCfg(), settings) | {"size": size}
-    return image_transform_v2(PreprocessCfg(**merged), is_train=False)
+    return merge_preprocess_dict(PreprocessCfg(), settings) | {"size": size}
+
+
+def transform_of(settings: Mapping[str, Any]) -> Any:
+    """open_clip's evaluation transform, from a Pillow image to (3, S, S)."""
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    return image_transform_v2(PreprocessCfg(**settings), is_train=False)
 
 
 def _published(checkpoint: str, model: str) -> dict[str, Any]:

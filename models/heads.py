@@ -36,7 +36,14 @@ UNIT_NORM_SCALE = 10.0
 
 
 def sentence_vectors(encoded: Encoded, info: EncoderInfo) -> Tensor:
-    """The sentence vectors (B, H) that a head reads: the native ones, times 10 where they have unit norm."""
+    """The sentence vectors (B, H) that a head reads, as ``info.sentence`` says.
+
+    Native ones are multiplied by 10 where they have unit norm.
+    """
+    if info.sentence == "mean":
+        return mean_states(encoded)
+    if info.sentence == "cls":
+        return encoded.hidden_states[-1][:, 0]
     return encoded.pooled * UNIT_NORM_SCALE if info.pooled_unit_norm else encoded.pooled
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-__all__ = ["cache_folder", "is_file", "opened", "picture", "shown", "stored"]
+__all__ = ["cache_folder", "check_decodes", "is_file", "opened", "picture", "shown", "stored"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -121,6 +121,16 @@ def opened(key: str, size: int) -> Image:
     white = image_class.new("RGBA", turned.size, "white")
     white.alpha_composite(turned)
     return white.convert("RGB")
+
+
+def check_decodes(path: Path) -> None:
+    """Raise ``DataError`` unless the whole file decodes; a JPEG is decoded small, which is fast and sees every byte."""
+    try:
+        with _pillow("Image").open(path) as file:
+            file.draft("RGB", (32, 32))
+            file.load()
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow's decoders raise on damaged files
+        raise DataError(f"{path}: cannot be read as a picture ({error})", "fetch or copy it again") from error
 
 
 def _pillow(module: str) -> Any:

@@ -163,8 +163,11 @@ class Tower(Projection, ImageTower):
         centred = ((pixels.float() - _MEAN) / _DEVIATION).contiguous(memory_format=torch.channels_last)
         return functional.normalize(self.image(self.network(centred)).float(), dim=-1)
 
-    def save(self, folder: Path) -> None:
-        """Write ``tower.safetensors`` and ``tower.json`` (with the sha256 of the weights) into ``folder``."""
+    def save(self, folder: Path, pictures: str = "") -> None:
+        """Write ``tower.safetensors`` and ``tower.json`` (with the sha256 of the weights) into ``folder``.
+
+        ``pictures`` is the fingerprint of what it learned from, for the record; by default that of the built-in ones.
+        """
         from safetensors.torch import save
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -174,7 +177,7 @@ class Tower(Projection, ImageTower):
         described = {
             "format": _FORMAT,
             "config": asdict(self.config),
-            "pictures": openmoji.fingerprint(),
+            "pictures": pictures or openmoji.fingerprint(),
             "sha256": sha256(weights).hexdigest(),
         }
         (folder / _CONFIG).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")

@@ -87,8 +87,9 @@ class AnswerRetrieval:
     else those of ``sentences.sentence_spans``; an answer belongs to the sentence that it starts in. A candidate is
     its sentence alone (LAReQA's own baselines also read the paragraph around it).
 
-    A dual encoder: vectors are the encoder's own (``Encoded.pooled``), compared by cosine; XTREME-R's are those of the
-    first token, which is the encoder's option ``pooling = "cls"``. The head is one learned scale (``CosineHead``).
+    A dual encoder: vectors are the encoder's own (``Encoded.pooled``), or those that ``info.sentence`` names, compared by
+    cosine. XTREME-R's are those of the first token: the encoder's option ``pooling = "cls"``, or that of a pair's policy.
+    The head is one learned scale (``CosineHead``).
 
     The negatives of a question in training are the other sentences of its own paragraph. Negatives from the rest of
     the batch, as LAReQA and most dual encoders have them, would make the loss of a question depend on the questions
@@ -150,8 +151,12 @@ class AnswerRetrieval:
         examples: list[SpanExample] = task.source.load(task, split, language)
         pool = self._pool(task, split, language)
         questions = [example.question for example in examples]
-        asked = self._vectors(model, task, questions, batch_tokens=batch_tokens)[PRIMARY]
-        offered = self._vectors(model, task, pool.texts, batch_tokens=batch_tokens, shared=True)[PRIMARY]
+        sentence = model.encoder.info.sentence
+        view = PRIMARY if sentence == "native" else f"layer=last,pool={sentence}"
+        asked = self._vectors(model, task, questions, batch_tokens=batch_tokens, views=(view,))[view]
+        offered = self._vectors(
+            model, task, pool.texts, batch_tokens=batch_tokens, shared=True, views=(view,)
+        )[view]
         return [_outcomes(task, language, examples, pool, between(asked, offered))]
 
     def baselines(self, task: Task, split: str, language: str) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The transformers adapter on tiny random XLM-R, BERT and DeBERTa-v2 folders, and on a real mE5-small."""
+"""The transformers adapter on tiny random folders of plain encoders, and on a real mE5-small."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _compat.prepare()
 import transformers  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from shared_folder import SHARED  # noqa: E402
-from tiny_checkpoints import unigram, write  # noqa: E402
+from tiny_checkpoints import MADE, unigram, write  # noqa: E402
 
 TOOL = SHARED / "tools" / "e5_checkpoint.py"
 
@@ -31,7 +31,7 @@ TOOL = SHARED / "tools" / "e5_checkpoint.py"
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("checkpoints")
-    return {kind: write(root / kind, kind) for kind in ("xlm-roberta", "bert", "deberta-v2")}
+    return {kind: write(root / kind, kind) for kind in MADE}
 
 
 @pytest.fixture
@@ -51,21 +51,22 @@ def configure(folder: Path, **values) -> None:
     (folder / "config.json").write_text(json.dumps({**config, **values}))
 
 
-@pytest.mark.parametrize("kind", ["xlm-roberta", "bert", "deberta-v2"])
+@pytest.mark.parametrize("kind", MADE)
 def test_passes_the_contract(folders, kind, capfd):
     results = check(HuggingFaceEncoder.load(str(folders[kind])))
     assert [(r.name, r.detail) for r in results if r.status != "passed"] == []
     assert capfd.readouterr() == ("", "")  # no progress bars, no report of unused heads
 
 
-@pytest.mark.parametrize("kind", ["xlm-roberta", "bert", "deberta-v2"])
+@pytest.mark.parametrize("kind", MADE)
 def test_info_is_read_from_the_checkpoint(folders, kind):
     info = HuggingFaceEncoder.load(str(folders[kind])).info
     assert (info.family, info.hidden_size, info.layers, info.max_length) == (kind, 32, 2, 64)
-    assert (info.causal, info.dropout, info.pooling, info.pair_encoding) == (False, 0.1, "mean", "joint")
+    dropout = 0.0 if kind in ("modernbert", "eurobert") else 0.1
+    assert (info.causal, info.dropout, info.pooling, info.pair_encoding) == (False, dropout, "mean", "joint")
     assert info.revision is None
     same = HuggingFaceEncoder.load(str(folders["xlm-roberta"])).info.tokenizer_id == info.tokenizer_id
-    assert same == (kind != "bert")
+    assert same == (kind not in ("bert", "distilbert"))
 
 
 def test_equals_the_plain_model_with_token_types(folders):
@@ -105,6 +106,21 @@ def test_options(folders, tmp_path):
     assert HuggingFaceEncoder.load(str(tmp_path)).info == encoder.info
     with pytest.raises(SuiteError, match="unknown pooling `clz`.*\n.*did you mean `cls`"):
         HuggingFaceEncoder.load(str(folders["xlm-roberta"]), pooling="clz")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_equals_the_plain_model(folders, kind):
+    encoder = HuggingFaceEncoder.load(str(folders[kind]))
+    plain = transformers.AutoModel.from_pretrained(folders[kind]).eval()
+    texts = ["The ship left", "the harbour came back in the morning"]
+    batch = encoder.tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=False)
+    with torch.no_grad():
+        expected = plain(**batch, output_hidden_states=True)
+        out = encoder(batch["input_ids"], batch["attention_mask"])
+    mask = batch["attention_mask"].bool()
+    for ours, theirs in zip(out.hidden_states[:-1], expected.hidden_states[:-1], strict=True):
+        assert torch.allclose(ours[mask], theirs[mask], atol=1e-6)
+    assert torch.allclose(out.hidden_states[-1][mask], expected.last_hidden_state[mask], atol=1e-6)
 
 
 def test_pickling_keeps_what_is_frozen(folders):
@@ -205,9 +221,11 @@ def test_a_slow_tokenizer_is_refused(folders, monkeypatch):
 
 
 def test_models_that_are_no_text_encoder_are_refused(tmp_path):
-    for name, config in (("t5", transformers.T5Config()), ("clip", transformers.CLIPConfig())):
+    for name, config in (("bart", transformers.BartConfig()), ("blip", transformers.BlipConfig())):
         config.save_pretrained(tmp_path / name)
-        with pytest.raises(SuiteError, match=f"\\({name}\\) is not a plain text encoder"):
+        with pytest.raises(
+            SuiteError, match=f"\\({name}\\) is not a plain text encoder.*\n.*known are altclip"
+        ):
             HuggingFaceEncoder.load(str(tmp_path / name))
 
 
@@ -221,6 +239,38 @@ def test_wrong_places(tmp_path, folders, monkeypatch):
     (tmp_path / "config.json").write_text('{"model_type": "no-such-type"}')
     with pytest.raises(ArtifactError):
         HuggingFaceEncoder.load(str(tmp_path))
+
+
+OWN = """
+from transformers import BertConfig, BertModel
+
+class OwnConfig(BertConfig):
+    model_type = "own-encoder"
+
+class OwnModel(BertModel):
+    config_class = OwnConfig
+"""
+
+
+def test_code_of_a_repository_runs_only_where_it_is_trusted(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder = shutil.copytree(folders["bert"], tmp_path / "own")
+    (folder / "own.py").write_text(OWN)
+    configure(
+        folder,
+        model_type="own-encoder",
+        auto_map={"AutoConfig": "own.OwnConfig", "AutoModel": "own.OwnModel"},
+    )
+    with pytest.raises(ArtifactError, match="custom code|trust_remote_code"):
+        HuggingFaceEncoder.load(str(folder))
+    encoder = HuggingFaceEncoder.load(str(folder), trust_remote_code=True)
+    assert type(encoder.model).__name__ == "OwnModel" and encoder.info.family == "own-encoder"
+    plain = HuggingFaceEncoder.load(str(folders["bert"])).state_dict()
+    own = encoder.state_dict()
+    assert own.keys() > plain.keys(), "a class of its own keeps its pooler"
+    assert all(torch.equal(tensor, own[name]) for name, tensor in plain.items())
+    copy = pickle.loads(pickle.dumps(encoder)).state_dict()
+    assert copy.keys() == own.keys() and all(torch.equal(tensor, own[name]) for name, tensor in copy.items())
 
 
 HUB = """

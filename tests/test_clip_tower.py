@@ -203,8 +203,8 @@ def test_without_a_description_the_table_of_open_clip_tells_the_preprocessing(
 def test_the_catalogue_says_who_brings_a_tower():
     assert {b.name for b in backbones().values() if b.images} >= {"laion-xlmr-base", "siglip-i18n-base"}
     assert not backbones()["xlm-roberta-large"].images
-    with pytest.raises(SuiteError, match="image towers of adapter `huggingface` cannot be read"):
-        parse_backbone("mine", {"adapter": "huggingface", "checkpoint": "x", "images": True}, "suite.toml")
+    with pytest.raises(SuiteError, match="image towers of adapter `muse` cannot be read"):
+        parse_backbone("mine", {"adapter": "muse", "checkpoint": "x", "images": True}, "suite.toml")
 
 
 SUITE = """

@@ -47,7 +47,7 @@ def test_every_command_and_option_is_documented() -> None:
             assert option in page, f"{name} {option}"
 
 
-@pytest.mark.parametrize("cls", [suite.Stage, suite.SuiteFile, suite.Analysis])
+@pytest.mark.parametrize("cls", [suite.Stage, suite.SuiteFile, suite.Analysis, suite.Policy])
 def test_every_key_of_a_suite_is_documented(cls: type) -> None:
     page = (ROOT / "docs" / "suites.md").read_text()
     for field in dataclasses.fields(cls):

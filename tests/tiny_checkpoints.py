@@ -1,9 +1,11 @@
-"""Tiny random checkpoints in the true file layout, with real fast tokenizers: XLM-R, BERT and DeBERTa-v2."""
+"""Tiny random checkpoints of plain encoders in the true file layout, with real fast tokenizers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -72,31 +74,51 @@ def wordpiece():
     )
 
 
+def _plain(name: str, **values: Any) -> Callable[[dict[str, Any]], Any]:
+    """A masked language model of transformers with these values beside the common ones."""
+
+    def build(common: dict[str, Any]) -> Any:
+        config = getattr(transformers, f"{name}Config")(**common, **values)
+        return getattr(transformers, f"{name}{'ForPreTraining' if name == 'Bert' else 'ForMaskedLM'}")(config)
+
+    return build
+
+
+MADE: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "xlm-roberta": _plain("XLMRoberta", max_position_embeddings=66),
+    "bert": _plain("Bert", max_position_embeddings=64),
+    "deberta-v2": _plain(
+        "DebertaV2",
+        max_position_embeddings=64,
+        relative_attention=True,
+        position_buckets=8,
+        norm_rel_ebd="layer_norm",
+        share_att_key=True,
+        pos_att_type="p2c|c2p",
+        position_biased_input=False,
+        type_vocab_size=0,
+    ),
+    "distilbert": _plain("DistilBert", max_position_embeddings=64),
+    "modernbert": _plain(
+        "ModernBert", max_position_embeddings=64, local_attention=16, cls_token_id=0, sep_token_id=2
+    ),
+    "eurobert": _plain("EuroBert", max_position_embeddings=64, num_key_value_heads=2),
+    "jina_embeddings_v3": _plain("JinaEmbeddingsV3", max_position_embeddings=64),
+}
+"""Plain encoders by ``model_type``: mBERT and LaBSE are ``bert``, mE5 and XLM-V ``xlm-roberta``, mmBERT ``modernbert``."""
+
+
 def write(folder: Path, kind: str) -> Path:
     """A checkpoint as the hub has it: saved with its pre-training heads, which an encoder does not load."""
-    tokenizer = wordpiece() if kind == "bert" else unigram()
+    tokenizer = wordpiece() if kind in ("bert", "distilbert") else unigram()
     common = {**SMALL, "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    if kind == "distilbert":
+        names = ("dim", "n_layers", "n_heads", "hidden_dim")
+        common |= dict(zip(names, SMALL.values(), strict=True))
+        common = {name: value for name, value in common.items() if name not in SMALL}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        if kind == "xlm-roberta":
-            config = transformers.XLMRobertaConfig(**common, max_position_embeddings=66)
-            model = transformers.XLMRobertaForMaskedLM(config)
-        elif kind == "bert":
-            config = transformers.BertConfig(**common, max_position_embeddings=64)
-            model = transformers.BertForPreTraining(config)
-        else:
-            config = transformers.DebertaV2Config(
-                **common,
-                max_position_embeddings=64,
-                relative_attention=True,
-                position_buckets=8,
-                norm_rel_ebd="layer_norm",
-                share_att_key=True,
-                pos_att_type="p2c|c2p",
-                position_biased_input=False,
-                type_vocab_size=0,
-            )
-            model = transformers.DebertaV2ForMaskedLM(config)
+        model = MADE[kind](common)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -1,4 +1,4 @@
-"""Tiny random vision-language checkpoints in the file layouts of the hub repositories: open_clip's, M-CLIP's, AltCLIP's."""
+"""Tiny random vision-language checkpoints in the file layouts of the hub repositories: open_clip's, M-CLIP's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import tiny_checkpoints
+import tiny_composites
 import torch
 import transformers
 from safetensors.torch import save_file
@@ -38,29 +39,54 @@ TOWERS: dict[str, dict[str, Any]] = {
     "metaclip2": METACLIP2,
 }
 
+INSIDE: dict[str, dict[str, Any]] = {
+    "xlm-roberta": HF,
+    "roberta": HF,
+    "bert": {"hf_pooler_type": "cls_pooler", "hf_proj_type": "linear"},
+    "mt5": HF,
+    "m2m_100": {"hf_pooler_type": "cls_pooler", "hf_proj_type": "linear"},  # as in NLLB-CLIP
+}
+"""Every ``model_type`` that open_clip can have inside a tower (``open_clip.hf_configs.arch_dict``)."""
+
+
+def write_inside(folder: Path, kind: str) -> Path:
+    """The transformers checkpoint whose encoder becomes the text tower."""
+    if kind in ("xlm-roberta", "bert"):
+        return tiny_checkpoints.write(folder, kind)
+    if kind in tiny_composites.MADE:
+        return tiny_composites.write(folder, kind)
+    tokenizer = tiny_checkpoints.unigram()
+    config = transformers.RobertaConfig(
+        **tiny_checkpoints.SMALL, vocab_size=len(tokenizer), max_position_embeddings=66
+    )
+    transformers.RobertaModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
 
 def write_open_clip(folder: Path, kind: str, **text_cfg: Any) -> Path:
     """What open_clip's ``push_to_hf_hub`` writes: weights of both towers, ``open_clip_config.json``, the tokenizer.
 
-    Kinds: a transformers tower, and native ones as in CLIP (own BPE, causal, pooled at its end), SigLIP (padded,
+    Kinds: transformers towers (``INSIDE``), and native ones as in CLIP (own BPE, causal, pooled at its end), SigLIP (padded,
     pooled at the last position) and MetaCLIP 2 (causal, foreign tokenizer).
     """
     tokenizer = tiny_checkpoints.unigram()
-    cfg = TOWERS[kind] | text_cfg
-    if kind == "xlm-roberta":
-        base = tiny_checkpoints.write(folder / "base", "xlm-roberta")
+    cfg = (TOWERS | INSIDE)[kind] | text_cfg
+    if kind in INSIDE:
+        base = write_inside(folder / "base", kind)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(base)
         # the real ones name `xlm-roberta-base` here, which open_clip itself cannot load without the hub
         cfg |= {"hf_model_name": str(base), "hf_tokenizer_name": str(base)}
     elif "hf_tokenizer_name" in cfg:
         cfg |= {"vocab_size": len(tokenizer)}
     model_cfg = {"embed_dim": 20, "vision_cfg": VISION, "text_cfg": cfg}
-    custom = kind in ("xlm-roberta", "siglip")
+    custom = kind in INSIDE or kind == "siglip"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         model_class = open_clip.CustomTextCLIP if custom else open_clip.CLIP
         built = {
             **model_cfg,
-            "text_cfg": cfg | ({"hf_model_pretrained": False} if kind == "xlm-roberta" else {}),
+            "text_cfg": cfg | ({"hf_model_pretrained": False} if kind in INSIDE else {}),
         }
         model = model_class(**built)
         _shake(model)
@@ -92,24 +118,6 @@ def write_mclip(folder: Path, size: int = 20) -> Path:
     config = {"model_type": "M-CLIP", "modelBase": str(base), "numDims": size, "transformerDimensions": 32}
     (folder / "config.json").write_text(json.dumps(config))
     tiny_checkpoints.unigram().save_pretrained(folder)
-    return folder
-
-
-def write_altclip(folder: Path, size: int = 20) -> Path:
-    """``BAAI/AltCLIP*``: what ``AltCLIPModel.save_pretrained`` writes, with the image tower, and XLM-R's tokenizer."""
-    tokenizer = tiny_checkpoints.unigram()
-    text = {**tiny_checkpoints.SMALL, "vocab_size": len(tokenizer), "max_position_embeddings": 66}
-    config = transformers.AltCLIPConfig(
-        text_config={**text, "project_dim": 24, "attention_probs_dropout_prob": 0.1},
-        vision_config={**tiny_checkpoints.SMALL, "image_size": 32, "patch_size": 16},
-        projection_dim=size,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        model = transformers.AltCLIPModel(config)
-        _shake(model)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
     return folder
 
 
