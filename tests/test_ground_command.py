@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_composites
 import torch
 from PIL import Image
 from rich.console import Console
@@ -400,3 +401,20 @@ def test_an_encoder_by_name_by_adapter_and_with_options(checkpoint, folder, tmp_
         with pytest.raises(error, match=says):
             ground(replace(small, out=tmp_path / "other", **wrong), quiet())
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+@pytest.mark.parametrize("kind", ["bert", "mt5", "m2m_100"])
+def test_every_text_network_that_open_clip_knows_is_written(kind, folder, tmp_path):
+    """Of encoder-decoder models open_clip builds the whole and takes the encoder; the arm has the encoder only."""
+    place = write(tmp_path / kind, kind) if kind == "bert" else tiny_composites.write(tmp_path / kind, kind)
+    out = ground(request_for(tmp_path / "made", place, f"folder:{folder}", arms=("vision",)), quiet())
+    said = json.loads((out / "grounding.json").read_text())["arms"]["vision"]["open_clip"]
+    assert said is True, said
+    plain, seeing = (
+        HuggingFaceEncoder.load(str(out / "vision")),
+        OpenClipEncoder.load(str(out / "vision" / "open_clip")),
+    )
+    batch = plain.tokenizer(TEXTS, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        one, other = (e(batch["input_ids"], batch["attention_mask"]).pooled for e in (plain, seeing))
+    assert torch.allclose(one, other, atol=1e-6)
