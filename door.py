@@ -32,7 +32,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def build(cls: type[T], table: Any, where: str) -> T:
-    """Make the dataclass ``cls`` from a TOML table. ``where`` is "file: key", the place that messages name."""
+    """Make the dataclass ``cls`` from a TOML table. ``where`` is "file" or "file: key", the place that messages name."""
     if not isinstance(table, Mapping):
         raise SuiteError(f"{where}: expected a table, found `{table!r}`")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
@@ -43,7 +43,7 @@ def build(cls: type[T], table: Any, where: str) -> T:
     values = {}
     for name, field in fields.items():
         if name in table:
-            values[name] = convert(hints[name], table[name], f"{where}.{name}")
+            values[name] = convert(hints[name], table[name], _inside(where, name))
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise SuiteError(f"{where}: the key `{name}` is missing", f"known: {', '.join(fields)}")
     return cls(**values)
@@ -63,7 +63,7 @@ def convert(hint: Any, value: Any, where: str) -> Any:
     if origin is tuple:
         if not isinstance(value, list):
             raise SuiteError(f"{where}: expected a list, found `{value!r}`")
-        return tuple(convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+        return tuple(convert(arguments[0], item, _item(where, i, item)) for i, item in enumerate(value))
     if origin is dict:
         if not isinstance(value, Mapping):
             raise SuiteError(f"{where}: expected a table, found `{value!r}`")
@@ -75,6 +75,17 @@ def convert(hint: Any, value: Any, where: str) -> Any:
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
         raise SuiteError(f"{where}: expected {hint.__name__}, found `{value!r}`")
     return value
+
+
+def _inside(where: str, key: str) -> str:
+    """The place of a key: ``file: key``, then ``file: key.key``."""
+    return f"{where}.{key}" if ": " in where else f"{where}: {key}"
+
+
+def _item(where: str, index: int, item: Any) -> str:
+    """The place of a list's item: by its name where it is a table that has one (``file: pairs.a``), else ``[index]``."""
+    name = item.get("name") if isinstance(item, Mapping) else None
+    return f"{where}.{name}" if isinstance(name, str) else f"{where}[{index}]"
 
 
 def _one_of(hints: list[Any], value: Any, where: str) -> Any:

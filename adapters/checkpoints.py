@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,8 +13,9 @@ from torch import Tensor, nn
 from ..errors import ArtifactError, SuiteError
 from .base import EncoderInfo
 from .describe import first_line
-from .fast_tokenizers import language_code, rebuilt, speaking
+from .fast_tokenizers import language_code, rebuilt, settled, speaking
 from .layouts import PICKED, SKIPPED, check_pinned
+from .records import read_json, write_info
 
 __all__ = [
     "fast_tokenizer",
@@ -24,10 +24,8 @@ __all__ = [
     "load_exactly",
     "read_json",
     "read_weights",
-    "recorded_info",
     "refuse_wrong_weights",
     "write_checkpoint",
-    "write_info",
 ]
 
 BUFFERS = ("position_ids", "token_type_ids")
@@ -42,17 +40,43 @@ _XLM_R: dict[str, Any] = {
     "pad_token_id": 1,
     "eos_token_id": 2,
 }
+_NLLB: dict[str, Any] = {
+    "vocab_size": 256206,
+    "d_model": 1024,
+    "max_position_embeddings": 1024,
+    "encoder_attention_heads": 16,
+    "decoder_attention_heads": 16,
+    "scale_embedding": True,
+    "activation_function": "relu",
+    "dropout": 0.1,
+    "attention_dropout": 0.1,
+    "activation_dropout": 0.0,
+    "bos_token_id": 0,
+    "pad_token_id": 1,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 2,
+}
 _BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 _LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+
+
+def _stacks(layers: int, ffn: int) -> dict[str, Any]:
+    """Depth and inner width of an encoder and a decoder of one size."""
+    sizes = {"layers": layers, "ffn_dim": ffn}
+    return {f"{part}_{key}": size for part in ("encoder", "decoder") for key, size in sizes.items()}
+
+
 KNOWN: dict[str, tuple[str, dict[str, Any]]] = {
     "xlm-roberta-base": ("XLMRobertaConfig", _XLM_R | _BASE),
     "xlm-roberta-large": ("XLMRobertaConfig", _XLM_R | _LARGE),
     "LaBSE": ("BertConfig", {"vocab_size": 501153}),  # BERT Base but for its vocabulary (Feng et al. 2022)
+    "nllb-200-distilled-600M": ("M2M100Config", _NLLB | _stacks(12, 4096)),
+    "nllb-200-distilled-1.3B": ("M2M100Config", _NLLB | _stacks(24, 8192)),
 }
-"""Class and values of the config.json of ``FacebookAI/xlm-roberta-*`` (Conneau et al. 2020) and
-``sentence-transformers/LaBSE``. Most checkpoints name one of them, and need no second repository, which nothing would
-pin."""
-OWNERS = ("FacebookAI/", "sentence-transformers/")
+"""Class and values of the config.json of ``FacebookAI/xlm-roberta-*`` (Conneau et al. 2020),
+``sentence-transformers/LaBSE`` and ``facebook/nllb-200-distilled-*`` (NLLB Team 2022). Most checkpoints name one of them,
+and need no second repository, which nothing would pin."""
+OWNERS = ("FacebookAI/", "sentence-transformers/", "facebook/")
 
 
 def find(
@@ -68,9 +92,11 @@ def find(
 
     Raises:
         SuiteError: a hub id without revision, or a folder with one.
-        ArtifactError: no such folder, none of ``markers`` in it, or an id that is neither on the hub nor in its cache.
+        ArtifactError: no such folder, none of ``markers`` in it, an id that is neither on the hub nor in its cache, or weights
+            of a PEFT adapter (LoRA) beside those of the network.
     """
-    folder = Path(checkpoint).expanduser()
+    # absolute: whoever asks for more of the checkpoint later may stand elsewhere
+    folder = Path(checkpoint).expanduser().absolute()
     if folder.is_dir():
         if revision is not None:
             raise SuiteError(
@@ -82,10 +108,22 @@ def find(
                 f"`{checkpoint}` has no {' or '.join(markers)}, so it has another layout than this adapter reads",
                 f"it holds {_listed(folder)}; `xtremex list adapters` shows the other adapters",
             )
-        return folder, None
+        return _whole(folder, checkpoint), None
     if checkpoint.startswith((".", "~", os.sep)) or checkpoint.count("/") > 1:
         raise ArtifactError(f"no folder `{checkpoint}`", "check the path; a hub id has the form owner/name")
-    return _download(checkpoint, revision, markers, weights)
+    folder, commit = _download(checkpoint, revision, markers, weights)
+    return _whole(folder, checkpoint), commit
+
+
+def _whole(folder: Path, checkpoint: str) -> Path:
+    """``folder``, unless there is more to the network than its own weights."""
+    extra = [name for name in ("adapter_config.json", "adapter_model.safetensors") if (folder / name).is_file()]
+    if extra:
+        raise ArtifactError(
+            f"`{checkpoint}` holds an adapter of PEFT (LoRA) beside its weights ({', '.join(extra)}), which would be ignored",
+            "merge the adapter into the weights and save both as one model (PEFT: merge_and_unload), or remove its files",
+        )
+    return folder
 
 
 def _download(
@@ -103,10 +141,9 @@ def _download(
             failures.append(error)
     else:
         raise ArtifactError(
-            f"`{checkpoint}` at revision `{revision or 'main'}` is neither a folder nor, with a {' or '.join(markers)}, "
-            f"reachable on the hub or in the local cache: {first_line(failures[0])}",
-            f"check the spelling; with a network, type: hf download {checkpoint} (and unset HF_HUB_OFFLINE); "
-            "or give the path of a folder",
+            f"`{checkpoint}` at revision `{revision or 'main'}` is no folder, and as a hub id it {_lacking(failures[0], markers)}",
+            f"check the spelling; with a network, type: hf download {checkpoint}"
+            f"{f' --revision {revision}' if revision else ''} (and unset HF_HUB_OFFLINE); or give the path of a folder",
         ) from failures[0]
     check_pinned(checkpoint, revision, commit)
     picked = [*PICKED, *markers, *weights]
@@ -116,6 +153,23 @@ def _download(
     return Path(folder), commit
 
 
+def _lacking(error: Exception, markers: Sequence[str]) -> str:
+    """What the hub's client complains of, in words that go on after "it"; the client itself says it at length."""
+    from huggingface_hub import errors
+
+    for kind, words in (
+        (errors.LocalEntryNotFoundError, "is not in the local cache, with no network to look further"),
+        (errors.GatedRepoError, "wants its terms accepted first"),
+        (errors.RepositoryNotFoundError, "does not exist"),
+        (errors.RevisionNotFoundError, "has no such revision"),
+        (errors.EntryNotFoundError, f"has no {' or '.join(markers)}"),
+        (errors.HFValidationError, "is malformed (owner/name)"),
+    ):
+        if isinstance(error, kind):
+            return words
+    return f"cannot be reached: {first_line(error)}"
+
+
 def write_checkpoint(
     folder: Path,
     tokenizer: Any,
@@ -123,6 +177,7 @@ def write_checkpoint(
     weights: Mapping[str, Tensor],
     files: Mapping[str, Any],
     info: EncoderInfo,
+    adapter: str,
 ) -> None:
     """Write tokenizer, safetensors, JSON ``files`` and, last, ``xtremex.json``."""
     from safetensors.torch import save_file
@@ -134,18 +189,7 @@ def write_checkpoint(
     save_file(contiguous, folder / weights_name, metadata={"format": "pt"})
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content, indent=1))
-    write_info(folder, info)
-
-
-def write_info(folder: Path, info: EncoderInfo) -> None:
-    """Write ``xtremex.json``, the last file of a saved folder: its presence means that the folder is complete."""
-    (folder / "xtremex.json").write_text(json.dumps({"info": dataclasses.asdict(info)}, indent=1))
-
-
-def recorded_info(folder: Path) -> EncoderInfo | None:
-    """What ``save`` recorded in ``folder``; None for a checkpoint from elsewhere."""
-    path = folder / "xtremex.json"
-    return EncoderInfo(**read_json(path)["info"]) if path.is_file() else None
+    write_info(folder, info, adapter)
 
 
 def fast_tokenizer(place: str, config: Any = None, *, trust_remote_code: bool = False) -> Any:
@@ -174,8 +218,7 @@ def fast_tokenizer(place: str, config: Any = None, *, trust_remote_code: bool = 
         )
     if code := language_code(found):
         found = speaking(found, code, place)
-    found.padding_side = "right"
-    return found
+    return settled(found)
 
 
 def inner_config(places: Sequence[Path], name: str, checkpoint: str) -> Any:
@@ -208,17 +251,6 @@ def inner_config(places: Sequence[Path], name: str, checkpoint: str) -> Any:
             f"{first_line(error)}",
             f"put it into {places[0]}, or, with a network, type: hf download {name} config.json",
         ) from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; ``ArtifactError`` where it is unreadable or something else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path} cannot be read: {error}", "download the checkpoint again") from error
-    if not isinstance(content, dict):
-        raise ArtifactError(f"{path} holds no JSON object", "download the checkpoint again")
-    return content
 
 
 def read_weights(folder: Path, names: Sequence[str]) -> dict[str, Tensor]:

@@ -11,12 +11,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import ArtifactError
+from ..errors import ArtifactError, SuiteError
 from .base import EncoderInfo
 from .families import PLAIN, Family
 from .fast_tokenizers import language_code, left_out
 
 __all__ = ["describe", "first_line", "fits", "quiet", "tokenizer_id"]
+
+
+HEADS = {
+    "ForMaskedLM": "mlm",
+    "BertForPreTraining": "mlm",
+    "ForCausalLM": "causal-lm",
+    "LMHeadModel": "causal-lm",
+}
+"""End of the name of a class with its pre-training head -> objective."""
 
 
 def fits(tokenizer: Any, model: Any, checkpoint: str) -> None:
@@ -51,7 +60,7 @@ def describe(model: Any, tokenizer: Any, revision: str | None, family: Family = 
     dropouts = ("hidden_dropout_prob", "hidden_dropout", "dropout", "dropout_rate", "attention_dropout")
     return EncoderInfo(
         family=family.architecture or config.model_type,
-        objective=family.objective,
+        objective=family.objective or _objective(config),
         tokenizer_id=tokenizer_id(tokenizer),
         hidden_size=config.hidden_size,
         layers=config.num_hidden_layers,
@@ -69,13 +78,33 @@ def describe(model: Any, tokenizer: Any, revision: str | None, family: Family = 
 
 
 def _is_causal(model: Any) -> bool:
-    """Whether a token's state ignores what follows it. Tried, because configurations do not say it reliably."""
+    """Whether a token's state ignores what follows it. Tried, because configurations do not say it reliably.
+
+    Raises:
+        SuiteError: a network that does not run on ids and a mask alone.
+    """
     rows = model.get_input_embeddings().num_embeddings
-    ids = torch.tensor([[1, 2, 3], [1, 2, 4]]) % rows
+    # several third tokens, because two may have equal embeddings, and then nothing follows from equal states
+    ids = torch.tensor([[1, 2, third] for third in range(3, 11)]) % rows
     model.eval()
-    with torch.no_grad():
-        states = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
-    return torch.allclose(states[0, :2], states[1, :2], atol=1e-6)
+    try:
+        with torch.no_grad():
+            states = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+    except Exception as error:  # whatever a network raises that wants more, such as a language
+        raise SuiteError(
+            f"the network ({model.config.model_type}) does not run on ids and a mask alone: {first_line(error)}",
+            "such a model needs an adapter of its own (docs/add-a-backbone.md)",
+        ) from error
+    before, third = ((part - part[:1]).abs().amax(dim=(1, 2)) for part in (states[:, :2], states[:, 2:]))
+    return bool((third > 1e-6).any() and before[third > 1e-6].max() <= 1e-6)
+
+
+def _objective(config: Any) -> str:
+    """What a plain encoder was pre-trained for, by the class that it was saved from; ``unknown`` where that tells nothing."""
+    for head, objective in HEADS.items():
+        if any(name.endswith(head) for name in getattr(config, "architectures", None) or ()):
+            return objective
+    return "unknown"
 
 
 def tokenizer_id(tokenizer: Any) -> str:

@@ -32,7 +32,8 @@ class Family:
     """Trained on texts padded to ``max_position_embeddings``, without a mask."""
     architecture: str | None = None
     """Architecture of the body where the library has a name of its own for it (``EncoderInfo.family``)."""
-    objective: str = "mlm"
+    objective: str = ""
+    """Pre-training objective; that of the class in ``config.architectures`` where empty."""
     cleaning: str = ""
     """What the library does to a text before its vocabulary is looked up (``EncoderInfo.cleaning``)."""
     max_length: int | None = None
@@ -87,11 +88,19 @@ def family_of(config: Any, checkpoint: str) -> Family:
     """The family of a transformers configuration.
 
     Raises:
-        SuiteError: a composite or encoder-decoder model that is not in ``FAMILIES``.
+        SuiteError: a composite or encoder-decoder model that is not in ``FAMILIES``, or a text tower that was cut out of one
+            that is.
     """
     known = FAMILIES.get(config.model_type)
     if known is not None:
         return known
+    whole = config.model_type.removesuffix("_text_model")
+    if whole in FAMILIES:
+        raise SuiteError(
+            f"`{checkpoint}` ({config.model_type}) is a text tower alone; text towers are read from the whole model "
+            f"({whole}), which tells how they are pooled and projected",
+            "name the repository of the vision-language model that it was taken from",
+        )
     parts = ("vision_config", "text_config", "audio_config")
     if getattr(config, "is_encoder_decoder", False) or any(hasattr(config, part) for part in parts):
         raise SuiteError(

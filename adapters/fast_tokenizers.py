@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import SuiteError, unknown
 from .families import Family
 
-__all__ = ["language_code", "left_out", "rebuilt", "speaking"]
+__all__ = ["language_code", "left_out", "rebuilt", "settled", "speaking"]
 
 CODE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
 """Language tokens of NLLB: ISO 639-3 and script."""
@@ -87,9 +87,20 @@ def speaking(tokenizer: Any, code: str, checkpoint: str) -> Any:
         special_tokens=[(token, tokenizer.convert_tokens_to_ids(token)) for token in (code, end)],
     )
     names = [f"{name}_token" for name in ("bos", "eos", "sep", "cls", "unk", "pad", "mask")]
-    return PreTrainedTokenizerFast(
+    found = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         model_max_length=tokenizer.model_max_length,
         extra_special_tokens=codes,
         **{name: getattr(tokenizer, name) for name in names},
     )
+    return settled(found)
+
+
+def settled(tokenizer: Any) -> Any:
+    """``tokenizer`` as every task uses it: padding and cutting at the end, and reading the names of special tokens as text.
+
+    A ``[SEP]`` that somebody wrote would otherwise be one, and nothing in the ids would tell it from the end of a text.
+    """
+    tokenizer.padding_side = tokenizer.truncation_side = "right"
+    tokenizer.split_special_tokens = True
+    return tokenizer

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from . import _compat
 from .base import Encoded, EncoderInfo
-from .checkpoints import fast_tokenizer, find, recorded_info, write_info
+from .checkpoints import fast_tokenizer, find
 from .describe import describe, fits, quiet
 from .families import Family, family_of
 from .fast_tokenizers import speaking
@@ -24,12 +24,15 @@ from .lm_head import checkpoint_head
 from .pooling import Pooling, check_pooling, pool
 from .portable import Portable
 from .pretrained import blueprint, empty, load_model, read_config
+from .records import recorded, write_info
 
 __all__ = ["HuggingFaceEncoder"]
 
+NAME = "huggingface"
+
 
 class HuggingFaceEncoder(Portable):
-    """A transformers encoder: ``layers + 1`` states, a pooled vector and, of a vision-language model, its projection.
+    """Text encoders of transformers: plain ones, those of encoder-decoders and the text towers of vision-language models.
 
     Where the tokenizer marks the second text of a pair with token type 1 (BERT), ``forward`` derives the types from the
     separators, so that pairs are encoded as in pre-training although only ids and mask are passed. ``projected`` is what
@@ -101,7 +104,7 @@ class HuggingFaceEncoder(Portable):
         with quiet():
             self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        write_info(folder, self.info)
+        write_info(Path(folder), self.info, NAME)
 
     @classmethod
     def load(
@@ -142,7 +145,7 @@ class HuggingFaceEncoder(Portable):
                 or a slow tokenizer.
         """
         _compat.prepare()
-        layout = LAYOUTS["huggingface"]
+        layout = LAYOUTS[NAME]
         files = (*layout.weights, PARTS, *(("*.py",) if trust_remote_code else ()))
         folder, commit = find(checkpoint, revision, layout.description, files)
         config = read_config(folder, checkpoint, trust_remote_code)
@@ -151,11 +154,7 @@ class HuggingFaceEncoder(Portable):
         tokenizer = fast_tokenizer(str(folder), trust_remote_code=trust_remote_code)
         body = model.get_submodule(family.body)
         fits(tokenizer, body, checkpoint)
-        recorded = recorded_info(folder)
-        if code := language_code or (recorded and recorded.language_code):
-            tokenizer = speaking(tokenizer, code, checkpoint)
-        info = recorded or describe(body, tokenizer, commit, family)
-        changes = {
+        options = {
             "pooling": pooling,
             "text_prefix": text_prefix,
             "language_code": language_code,
@@ -163,8 +162,11 @@ class HuggingFaceEncoder(Portable):
             "objective": objective,
             "licence": licence,
         }
-        given = {name: value for name, value in changes.items() if value is not None}
-        info = dataclasses.replace(info, **given)
-        if pooling is not None:
-            check_pooling(pooling, tokenizer, info, checkpoint)
+        chosen = recorded(folder, NAME, commit, "pooling", "language_code")
+        chosen |= {name: value for name, value in options.items() if value is not None}
+        if code := chosen.get("language_code"):
+            tokenizer = speaking(tokenizer, code, checkpoint)
+        info = dataclasses.replace(describe(body, tokenizer, commit, family), **chosen)
+        if "pooling" in chosen and info.pooling != family.pooling:
+            check_pooling(info.pooling, tokenizer, info, checkpoint)
         return cls(model, tokenizer, info).eval()

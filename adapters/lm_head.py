@@ -76,6 +76,7 @@ def checkpoint_head(checkpoint: str, revision: str | None) -> CheckpointHead | N
         return None
     pinned = {} if folder else {"revision": revision}
     _compat.prepare()
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForMaskedLM
 
     try:
@@ -92,7 +93,7 @@ def checkpoint_head(checkpoint: str, revision: str | None) -> CheckpointHead | N
             configs[1].legacy = False
         heads = (_loaded(checkpoint, config, pinned) for config in configs)
         return next((head for head in heads if head is not None), None)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise ArtifactError(
             f"the masked-LM head of `{checkpoint}` cannot be read: {error}", "restore the checkpoint"
         ) from error

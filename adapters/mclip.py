@@ -24,23 +24,24 @@ from .checkpoints import (
     load_exactly,
     read_json,
     read_weights,
-    recorded_info,
     write_checkpoint,
 )
 from .describe import describe, fits
 from .huggingface import HuggingFaceEncoder
 from .layouts import LAYOUTS
 from .pretrained import without_pooler
+from .records import recorded
 
 __all__ = ["MClipEncoder"]
 
-(WEIGHTS,) = LAYOUTS["mclip"].weights
+NAME = "mclip"
+(WEIGHTS,) = LAYOUTS[NAME].weights
 INNER = "transformer"
 """Folder in which ``save`` leaves the configuration of the network inside, so that ``load`` needs no hub."""
 
 
 class MClipEncoder(nn.Module):
-    """A transformers encoder whose masked mean, through a linear map with bias, falls into CLIP's text space."""
+    """M-CLIP's text encoders: a transformer whose masked mean a linear map with bias takes into CLIP's text space."""
 
     def __init__(
         self, transformer: HuggingFaceEncoder, projection: nn.Linear, described: dict[str, Any]
@@ -60,7 +61,7 @@ class MClipEncoder(nn.Module):
         """Write M-CLIP's layout (safetensors, tokenizer, config), the inner configuration and ``xtremex.json``."""
         self.transformer.model.config.save_pretrained(Path(folder) / INNER)
         files = {"config.json": self.described}
-        write_checkpoint(folder, self.tokenizer, WEIGHTS, self._parts().state_dict(), files, self.info)
+        write_checkpoint(folder, self.tokenizer, WEIGHTS, self._parts().state_dict(), files, self.info, NAME)
 
     def _parts(self) -> nn.ModuleDict:
         """The trained modules under M-CLIP's names."""
@@ -95,10 +96,8 @@ class MClipEncoder(nn.Module):
         model, projection = _networks(config, size)
         tokenizer = fast_tokenizer(str(folder), config)
         fits(tokenizer, model, checkpoint)
-        info = recorded_info(folder)
-        if info is None:
-            info = describe(model, tokenizer, commit)
-            info = dataclasses.replace(info, objective="text-distilled-to-CLIP")
+        stated = {"objective": "text-distilled-to-CLIP", **recorded(folder, NAME, commit)}
+        info = dataclasses.replace(describe(model, tokenizer, commit), **stated)
         encoder = cls(HuggingFaceEncoder(model, tokenizer, info), projection, described)
         # M-CLIP's class has a pooler, so its weights are stored; nothing reads them
         stored = read_weights(folder, [WEIGHTS])

@@ -8,7 +8,6 @@ The weights (6-bit embeddings, float32 elsewhere) and the SentencePiece model co
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
@@ -20,6 +19,7 @@ from torch.nn import functional
 from ..errors import ArtifactError
 from . import _compat
 from .base import Encoded, EncoderInfo
+from .checkpoints import read_weights
 from .muse_network import BRANCH_WIDTH, NgramBranch, Packed, States
 from .muse_package import (
     MAX_LENGTH,
@@ -31,12 +31,14 @@ from .muse_package import (
     packaged_tokenizer,
     packaged_weights,
 )
+from .records import FILE, recorded, write_info
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 __all__ = ["MuseEncoder"]
 
+NAME = "muse"
 EPSILON = 1e-12
 
 INFO = EncoderInfo(
@@ -122,7 +124,7 @@ class MuseEncoder(nn.Module):
         save_file(state, folder / "model.safetensors")
         self.tokenizer.save_pretrained(folder)
         # last: its presence means that the folder is complete
-        (folder / "xtremex.json").write_text(json.dumps({"info": dataclasses.asdict(self.info)}, indent=1))
+        write_info(folder, self.info, NAME)
 
     @classmethod
     def load(cls, checkpoint: str = PACKAGE, *, revision: str | None = None) -> Self:
@@ -149,15 +151,12 @@ class MuseEncoder(nn.Module):
 
     @classmethod
     def _from_folder(cls, folder: Path) -> Self:
-        from safetensors.torch import load_file
-
-        described = folder / "xtremex.json"
-        if not described.is_file():
+        if not (folder / FILE).is_file():
             raise ArtifactError(
                 f"`{folder}` is neither `{PACKAGE}` nor a folder written by MuseEncoder.save: no xtremex.json in it",
                 f'use checkpoint = "{PACKAGE}", or the path of a saved encoder',
             )
-        info = EncoderInfo(**json.loads(described.read_text())["info"])
+        info = dataclasses.replace(INFO, **recorded(folder, NAME, None))
 
         def tokenizer() -> PreTrainedTokenizerFast:
             _compat.prepare()
@@ -165,7 +164,7 @@ class MuseEncoder(nn.Module):
 
             return PreTrainedTokenizerFast.from_pretrained(folder)
 
-        return cls._build(tokenizer, info, load_file(folder / "model.safetensors"), str(folder))
+        return cls._build(tokenizer, info, read_weights(folder, ["model.safetensors"]), str(folder))
 
     @classmethod
     def _build(

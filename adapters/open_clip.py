@@ -7,6 +7,7 @@ its own. The image tower is not built.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from . import _compat
 from .base import Encoded, EncoderInfo
-from .checkpoints import find, load_exactly, read_weights, recorded_info, write_checkpoint
+from .checkpoints import load_exactly, read_weights, write_checkpoint
 from .open_clip_tower import (
     CONFIG,
     NATIVE_POOLING,
@@ -23,6 +24,7 @@ from .open_clip_tower import (
     check_tokenizer,
     describe_tower,
     empty_tower,
+    find_checkpoint,
     inner_config_of,
     read_model_cfg,
     refuse_unsupported,
@@ -31,12 +33,15 @@ from .open_clip_tower import (
 )
 from .pooling import pool
 from .portable import Portable
+from .records import recorded
 
 __all__ = ["OpenClipEncoder"]
 
+NAME = "open_clip"
+
 
 class OpenClipEncoder(Portable):
-    """An ``HFTextEncoder`` (transformers inside) or a native ``TextTransformer``.
+    """The text tower of any open_clip model, with a network of transformers inside or open_clip's own.
 
     ``pooled`` is the tower's own vector before its projection, ``projected`` what ``encode_text`` gives. Texts are not
     cleaned as open_clip's tokenizers do it (``info.cleaning``): that would move the characters.
@@ -103,7 +108,7 @@ class OpenClipEncoder(Portable):
             self.inner.save_pretrained(folder)
         weights = {f"text.{name}": tensor for name, tensor in self.tower.state_dict().items()}
         files = {CONFIG: {"model_cfg": self.model_cfg}}
-        write_checkpoint(folder, self.tokenizer, WEIGHTS[0], weights, files, self.info)
+        write_checkpoint(folder, self.tokenizer, WEIGHTS[0], weights, files, self.info, NAME)
 
     @classmethod
     def load(cls, checkpoint: str, *, revision: str | None = None, model: str | None = None) -> Self:
@@ -126,7 +131,7 @@ class OpenClipEncoder(Portable):
             MissingDependency: open_clip is not installed.
         """
         _compat.prepare()
-        folder, commit = find(checkpoint, revision, [CONFIG, WEIGHTS[0]] if model else [CONFIG], WEIGHTS[:1])
+        folder, commit = find_checkpoint(checkpoint, revision, model)
         model_cfg = read_model_cfg(folder, model, checkpoint)
         text_cfg = model_cfg["text_cfg"]
         refuse_unsupported(text_cfg, checkpoint)
@@ -135,5 +140,7 @@ class OpenClipEncoder(Portable):
         tokenizer = tower_tokenizer(folder, text_cfg, inner)
         check_tokenizer(tokenizer, tower, inner, checkpoint)
         load_exactly(tower, text_weights(read_weights(folder, WEIGHTS)), checkpoint)
-        info = recorded_info(folder) or describe_tower(tower, tokenizer, inner, text_cfg, commit)
+        # what a tower grounded here read was not cleaned, whatever open_clip does to texts by default
+        stated = recorded(folder, NAME, commit, "cleaning")
+        info = dataclasses.replace(describe_tower(tower, tokenizer, inner, text_cfg, commit), **stated)
         return cls(tower, tokenizer, info, model_cfg, inner).eval()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import ArtifactError, MissingDependency, SuiteError, unknown
 from .base import EncoderInfo
-from .checkpoints import fast_tokenizer, inner_config, read_json
+from .checkpoints import fast_tokenizer, find, inner_config, read_json
 from .describe import describe, fits, tokenizer_id
 from .families import family_of
 from .layouts import LAYOUTS
@@ -27,6 +27,7 @@ __all__ = [
     "check_tokenizer",
     "describe_tower",
     "empty_tower",
+    "find_checkpoint",
     "inner_config_of",
     "read_model_cfg",
     "refuse_unsupported",
@@ -42,6 +43,18 @@ NATIVE_POOLING = {"first": "cls", "last": "last", "argmax": "eos", "eos": "eos"}
 """Poolings of native towers; the largest id (``argmax``) of open_clip's own vocabulary is that of its closing token."""
 OTHERS = ("visual.", "logit_scale", "logit_bias")
 """What a checkpoint holds besides the text tower."""
+
+
+def find_checkpoint(checkpoint: str, revision: str | None, model: str | None) -> tuple[Path, str | None]:
+    """The folder of a checkpoint with its weights, and the commit of a hub id (errors as of ``find``).
+
+    Where a repository has weights under both of open_clip's names, only those under the first are downloaded.
+    """
+    markers = [CONFIG, *WEIGHTS] if model else [CONFIG]
+    folder, commit = find(checkpoint, revision, markers, WEIGHTS[:1])
+    if commit and not (folder / WEIGHTS[0]).is_file():
+        folder, commit = find(checkpoint, revision, markers, WEIGHTS)
+    return folder, commit
 
 
 def read_model_cfg(folder: Path, model: str | None, checkpoint: str = "") -> dict[str, Any]:
@@ -194,7 +207,7 @@ def describe_tower(
         return dataclasses.replace(
             info,
             objective="image-contrastive",
-            pooling=POOLERS[text_cfg.get("hf_pooler_type", "mean_pooler")],
+            pooling=_pooling(tower, text_cfg),
             max_length_trained=min(trained, info.max_length),
             cleaning=cleaning,
         )
@@ -216,6 +229,13 @@ def describe_tower(
         cleaning=cleaning,
         revision=commit,
     )
+
+
+def _pooling(tower: Any, text_cfg: Mapping[str, Any]) -> str:
+    """``cls_pooler`` takes the network's own pooler (a dense layer and tanh over the first token) where it has one."""
+    pooler = text_cfg.get("hf_pooler_type", "mean_pooler")
+    own = pooler == "cls_pooler" and getattr(tower.transformer, "pooler", None) is not None
+    return "pooler" if own else POOLERS[pooler]
 
 
 def _left_out(tokenizer: Any, text_cfg: Mapping[str, Any]) -> str:

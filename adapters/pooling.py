@@ -18,7 +18,8 @@ Pooling = Literal["mean", "cls", "eos", "last"]
 def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
     """States (B, T, H) under ``mask`` (B, T) -> (B, H).
 
-    ``mean`` over the tokens; ``cls`` the first; ``eos`` the closing token; ``last`` the last position, be it padding.
+    ``mean`` over the tokens; ``cls`` the first; ``eos`` the closing token; ``last`` the last position, be it padding. Another
+    name is a ``SuiteError``.
     """
     if pooling == "cls":
         return states[:, 0]
@@ -28,6 +29,8 @@ def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
         # CLIP looks for the *first* closing token, which in a pair of texts, that it never sees, closes the first text
         end = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).argmax(1)
         return states[torch.arange(len(states), device=states.device), end]
+    if pooling != "mean":
+        raise SuiteError(f"unknown pooling `{pooling}`", nearest(pooling, get_args(Pooling)))
     weights = mask.unsqueeze(-1).to(states.dtype)
     return (states * weights).sum(1) / weights.sum(1).clamp(min=1)
 

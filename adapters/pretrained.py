@@ -20,7 +20,7 @@ from .checkpoints import BUFFERS, refuse_wrong_weights
 from .describe import first_line, quiet
 from .families import Family, family_of
 
-__all__ = ["blueprint", "empty", "load_model", "read_config", "without_pooler"]
+__all__ = ["blueprint", "empty", "headless", "load_model", "read_config", "without_pooler"]
 
 HEADS = frozenset(
     "cls lm_head lm_predictions mask_predictions predictions pooler classifier qa_outputs head vocab_projector "
@@ -31,10 +31,14 @@ HEADS = frozenset(
 
 def read_config(folder: Path, checkpoint: str, trust_remote_code: bool) -> Any:
     """The configuration of a transformers folder; ``ArtifactError`` where it is of no known type."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except StrictDataclassError as error:
+        reason = " ".join(str(error).split())
+        raise ArtifactError(f"the config.json of `{checkpoint}` is wrong: {reason}", "mend it") from error
     except (OSError, ValueError) as error:
         raise ArtifactError(f"`{checkpoint}`: {first_line(error)}", "check its config.json") from error
 
@@ -46,6 +50,7 @@ def load_model(folder: Path, config: Any, checkpoint: str, trust_remote_code: bo
         SuiteError: a model whose text encoder cannot be taken out (``families``).
         ArtifactError: no complete safetensors, or missing, unexpected or misshapen weights.
     """
+    from safetensors import SafetensorError
     from transformers import MODEL_MAPPING, AutoModel
 
     family, kind = family_of(config, checkpoint), MODEL_MAPPING.get(type(config), None)
@@ -63,10 +68,11 @@ def load_model(folder: Path, config: Any, checkpoint: str, trust_remote_code: bo
                 output_loading_info=True,
                 **options,
             )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ArtifactError(
             f"the weights of `{checkpoint}` cannot be loaded: {first_line(error)}",
-            "only complete safetensors are read; a repository without them often has them at another revision",
+            "only complete safetensors are read (no pointers of git LFS); a repository without them often has them at another "
+            "revision",
         ) from error
     harmless = _harmless(model)
     refuse_wrong_weights(
@@ -104,6 +110,12 @@ def without_pooler(kind: Any) -> dict[str, bool]:
     return {"add_pooling_layer": False} if accepts else {}
 
 
+def headless(config: Any) -> bool:
+    """Whether the text tower has no projection, as SigLIP So400m i18n says; transformers 5.23 does not read it, and would
+    draw a random one."""
+    return any(getattr(part, "no_head", False) for part in (config, getattr(config, "text_config", None)))
+
+
 def _text_only(kind: Any, family: Family) -> Any:
     """The library's class of the whole model, without the modules and scalars that are not its text encoder's.
 
@@ -116,8 +128,7 @@ def _text_only(kind: Any, family: Family) -> Any:
         self.left_out = {name for name, _ in parts} - family.kept
         for name in self.left_out:
             delattr(self, name)
-        if any(getattr(part, "no_head", False) for part in (config, getattr(config, "text_config", None))):
-            # as SigLIP So400m i18n says; transformers 5.23 does not read it, and would draw a random head
+        if headless(config):
             for path in family.projections:
                 self.set_submodule(path, nn.Identity())
 

@@ -112,9 +112,11 @@ def _module(kind: Any, folder: Path, place: str, checkpoint: str) -> Any:
             raise _unsupported(checkpoint, f"has an activation of a stranger's: {activation}")
         if {settings.get(f"module_{end}_name") or VECTOR for end in ("input", "output")} != {VECTOR}:
             raise _unsupported(checkpoint, f"has a dense layer on something else than the vector: {place}")
+    from safetensors import SafetensorError
+
     try:
         return kind.load(str(folder), subfolder=place, local_files_only=True)
-    except (RuntimeError, ValueError, TypeError) as error:
+    except (RuntimeError, ValueError, TypeError, SafetensorError) as error:
         reason = " ".join(str(error).split()) or first_line(error)
         raise ArtifactError(
             f"`{place}` of `{checkpoint}` does not hold exactly what its {kind.__name__} needs: {reason}",

@@ -15,17 +15,20 @@ from torch import Tensor, nn
 
 from . import _compat
 from .base import Encoded, EncoderInfo
-from .checkpoints import find, recorded_info, write_info
+from .checkpoints import find
 from .describe import quiet, tokenizer_id
 from .huggingface import HuggingFaceEncoder
 from .layouts import LAYOUTS, PARTS
+from .records import recorded, write_info
 from .sentence_stack import CONFIG, MODULES, SETTINGS, VECTOR, Stack, read_stack
 
 __all__ = ["SentenceTransformersEncoder"]
 
+NAME = "sentence_transformers"
+
 
 class SentenceTransformersEncoder(nn.Module):
-    """A transformer and the stack behind it.
+    """Checkpoints of sentence-transformers: a transformer, its pooling, and dense layers and norms behind it.
 
     ``projected`` is the library's sentence vector where the stack has a dense layer, and ``pooled`` what goes into the
     first of them; without one, ``pooled`` is the library's sentence vector, and ``projected`` None.
@@ -71,7 +74,7 @@ class SentenceTransformersEncoder(nn.Module):
         }
         for path, content in files.items():
             path.write_text(json.dumps(content, indent=1))
-        write_info(folder, self.info)
+        write_info(folder, self.info, NAME)
 
     @classmethod
     def load(
@@ -100,7 +103,7 @@ class SentenceTransformersEncoder(nn.Module):
             MissingDependency: sentence-transformers is not installed.
         """
         _compat.prepare()
-        layout = LAYOUTS["sentence_transformers"]
+        layout = LAYOUTS[NAME]
         weights = (*layout.weights, PARTS, *layout.nested)
         folder, commit = find(checkpoint, revision, layout.description, weights)
         stack = read_stack(folder, checkpoint)
@@ -109,10 +112,10 @@ class SentenceTransformersEncoder(nn.Module):
             _fold_case(transformer.tokenizer)
         plain = transformer.info
         transformer.info = dataclasses.replace(plain, pooling=transformer.family.pooling)
-        info = recorded_info(folder) or _info(plain, transformer.tokenizer, stack, commit)
-        changes = {"text_prefix": text_prefix, "objective": objective}
-        given = {name: value for name, value in changes.items() if value is not None}
-        return cls(transformer, stack, dataclasses.replace(info, **given)).eval()
+        options = {"text_prefix": text_prefix, "objective": objective}
+        chosen = recorded(folder, NAME, commit) | {k: v for k, v in options.items() if v is not None}
+        info = dataclasses.replace(_info(plain, transformer.tokenizer, stack, commit), **chosen)
+        return cls(transformer, stack, info).eval()
 
 
 def _info(plain: EncoderInfo, tokenizer: Any, stack: Stack, commit: str | None) -> EncoderInfo:

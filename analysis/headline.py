@@ -30,7 +30,7 @@ def is_current(folder: Path) -> bool:
     if record is None or report is None or not (folder / "report.html").is_file():
         return False
     shown = report.get("suite", {})
-    return shown.get("key") == record.get("key") and shown.get("version") == record.get("version")
+    return all(shown.get(key) == record.get(key) for key in ("key", "version", "record"))
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -255,8 +255,20 @@ def policies(outline: Outline) -> Table:
         "Fair use: what all arms of a pair were used with, whatever each was trained with",
         text("Pair", "Aspect", "Asked", "Used"),
         rows,
-        "The sentence vector is what heads read; retrieval is scored on the encoder's own.",
+        _vector_note(outline),
     )
+
+
+_OWN_VECTOR = {"retrieval": "retrieval", "mining": "bitext mining", "image-text": "image-text retrieval"}
+
+
+def _vector_note(outline: Outline) -> str:
+    """Who reads the settled sentence vector and who the encoder's own, of the kinds that the suite has."""
+    kinds = [t.get("kind") for t in outline.suite.get("targets", ())]
+    also = " and what answer retrieval compares" if "answer-retrieval" in kinds else ""
+    own = [words for kind, words in _OWN_VECTOR.items() if kind in kinds]
+    scored = f"; {', '.join(own)}: scored on the encoder's own" if own else ""
+    return f"The sentence vector is what heads read{also}{scored}."
 
 
 def environment(outline: Outline) -> Table:

@@ -5,11 +5,11 @@ The words go into ``suite.json`` and from there into the report.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..models.use import Use
-from .policy import ASKED_AS, ASPECTS, Terms
+from .policy import ASKED_AS, ASPECTS, TITLES, Terms
 from .schema import Pair, Policy
 
 __all__ = ["caveats", "differing", "policy_words", "used"]
@@ -17,26 +17,19 @@ __all__ = ["caveats", "differing", "policy_words", "used"]
 Info = Mapping[str, Any]
 """The fields of an ``EncoderInfo``; those of an older artifact may lack the newer ones."""
 
-MATCHED = (
-    "family",
-    "tokenizer_id",
-    "hidden_size",
-    "layers",
-    "max_length",
-    "pair_encoding",
-    "pooling",
-    "causal",
-    "dropout",
-)
-"""What the arms of a matched pair have in common; where they do not, the pair's note says so."""
-
-TITLES = {
-    "max_length": "longest input",
-    "pair_encoding": "pairs of texts",
-    "pooling": "sentence vector",
-    "dropout": "dropout",
-    "text_prefix": "text prefix",
+MATCHED = {
+    "family": "family",
+    "tokenizer_id": "tokenizer",
+    "hidden_size": "hidden size",
+    "layers": "layers",
+    **{aspect: TITLES[aspect] for aspect in ("max_length", "pair_encoding", "pooling")},
+    "causal": "causal masking",
+    "dropout": TITLES["dropout"],
 }
+"""What the arms of a matched pair have in common, in words; where they do not, the pair's note says so."""
+
+TOKEN_KINDS = {"tagging": "tagging", "spans": "span reading", "masked-lm": "masked language modelling"}
+"""Task kinds whose heads read single tokens, in words."""
 
 
 def used(info: Info, use: Use) -> dict[str, Any]:
@@ -45,9 +38,17 @@ def used(info: Info, use: Use) -> dict[str, Any]:
 
 
 def differing(infos: Mapping[str, Info], terms: Terms) -> list[str]:
-    """What the arms of a pair still differ in when they are used on its terms."""
-    arms = [used(info, terms.uses[arm]) for arm, info in infos.items()]
-    return [key for key in MATCHED if len({arm[key] for arm in arms}) > 1]
+    """What the arms of a pair still differ in when they are used on its terms, in words."""
+
+    def value(arm: str, info: Info, key: str) -> Any:
+        use = terms.uses[arm]
+        return _in_use(key, info, use) if key == "pooling" else used(info, use)[key]
+
+    return [
+        words
+        for key, words in MATCHED.items()
+        if len({value(arm, info, key) for arm, info in infos.items()}) > 1
+    ]
 
 
 def policy_words(pair: Pair, terms: Terms, infos: Mapping[str, Info]) -> list[dict[str, Any]]:
@@ -65,11 +66,15 @@ def policy_words(pair: Pair, terms: Terms, infos: Mapping[str, Info]) -> list[di
 
 def _got(aspect: str, info: Info, use: Use) -> str:
     """``77 tokens (accepts 512)``: the value in use, and the encoder's own where that is another."""
-    native = info.get(aspect)
+    words, own = _in_use(aspect, info, use), _in_use(aspect, info, Use())
     if getattr(use, aspect) is None:
-        return _in_use(aspect, info, use)
-    own = f"accepts {native:,}" if aspect == "max_length" else f"its own: {_value(aspect, native)}"
-    return f"{_in_use(aspect, info, use)} ({own})"
+        # equal headline rates do not say that attention and activations have equal ones
+        return f"{words} (as trained)" if aspect == "dropout" else words
+    if words == own:
+        return words
+    return (
+        f"{words} (accepts {info['max_length']:,})" if aspect == "max_length" else f"{words} (its own: {own})"
+    )
 
 
 def _in_use(aspect: str, info: Info, use: Use) -> str:
@@ -86,28 +91,35 @@ def _value(aspect: str, value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def caveats(pair: Pair, terms: Terms, infos: Mapping[str, Info], longest: int) -> list[dict[str, str]]:
+def caveats(
+    pair: Pair, terms: Terms, infos: Mapping[str, Info], longest: int, kinds: Collection[str]
+) -> list[dict[str, str]]:
     """``{"arm", "aspect", "text"}`` of all that a reader of the pair's numbers must know; arm "" is the whole pair.
 
     Args:
         infos: arm -> what its loaded encoder says of itself.
         longest: tokens of the longest input that a task of the suite asks for.
+        kinds: kinds of the suite's tasks: what costs only others is not told.
     """
     found = []
     for arm, info in infos.items():
-        texts = _of_arm(info, used(info, terms.uses[arm]), longest)
+        texts = _of_arm(info, terms.uses[arm], longest, kinds)
         found += [{"arm": arm, "aspect": aspect, "text": text} for aspect, text in texts.items()]
     texts = _of_pair(pair, terms, infos)
     return found + [{"arm": "", "aspect": aspect, "text": text} for aspect, text in texts.items()]
 
 
-def _of_arm(info: Info, in_use: Info, longest: int) -> dict[str, str]:
+def _of_arm(info: Info, use: Use, longest: int, kinds: Collection[str]) -> dict[str, str]:
     texts = {}
+    in_use = used(info, use)
+    imposed = [aspect for aspect in ASPECTS if _imposed(aspect, info, in_use, use, longest)]
+    if imposed:
+        said = "; ".join(f"{TITLES[aspect]} {_got(aspect, info, use)}" for aspect in imposed)
+        texts["policy"] = f"used otherwise than by itself, by the pair's policy: {said}"
     if info.get("causal"):
-        texts["causal"] = (
-            "causal mask: a token sees nothing to its right, which costs tagging and span reading, whose heads read "
-            "single tokens"
-        )
+        costs = " and ".join(words for kind, words in TOKEN_KINDS.items() if kind in kinds)
+        suffered = f", which costs {costs}, whose heads read single tokens" if costs else ""
+        texts["causal"] = f"causal mask: a token sees nothing to its right{suffered}"
     if info.get("attends_padding"):
         padded = f" (every input is padded to {info['pad_to']} tokens)" if info.get("pad_to") else ""
         texts["attends_padding"] = f"attends to its padding{padded}: a text's vectors depend on its length"
@@ -115,9 +127,10 @@ def _of_arm(info: Info, in_use: Info, longest: int) -> dict[str, str]:
     if reach > trained:
         texts["max_length_trained"] = f"trained on inputs of up to {trained} tokens, used up to {reach}"
     if in_use["max_length"] < longest:
+        windows = ", contexts of questions are read in more windows" if "spans" in kinds else ""
         texts["max_length"] = (
             f"reads {in_use['max_length']} tokens, where tasks of the suite ask for up to {longest}: longer texts are "
-            "cut, contexts of questions are read in more windows"
+            f"cut{windows}"
         )
     if info.get("language_code"):
         texts["language_code"] = (
@@ -128,6 +141,13 @@ def _of_arm(info: Info, in_use: Info, longest: int) -> dict[str, str]:
             f"its library cleans texts first ({info['cleaning']}); here it reads them as they are, to keep offsets"
         )
     return texts
+
+
+def _imposed(aspect: str, info: Info, in_use: Info, use: Use, longest: int) -> bool:
+    """Whether the policy changes what an arm is by itself; a limit that no task comes near changes nothing."""
+    if aspect == "max_length":
+        return in_use["max_length"] < min(info["max_length"], longest)
+    return _in_use(aspect, info, use) != _in_use(aspect, info, Use())
 
 
 def _of_pair(pair: Pair, terms: Terms, infos: Mapping[str, Info]) -> dict[str, str]:

@@ -18,17 +18,18 @@ import pyarrow.parquet as pq
 
 from ..errors import SuiteError
 from .plan import Cell, Plan
-from .record import suite_record
+from .record import RECORD, suite_record
 from .store import Store
 
 __all__ = ["is_current", "write_outcomes"]
 
 
 def is_current(plan: Plan, folder: Path) -> bool:
-    """Whether the folder already holds exactly this plan's outcomes, every file in its full size."""
+    """Whether the folder already holds exactly this plan's outcomes, every file in its full size, with today's record."""
     try:
         record = json.loads((folder / "suite.json").read_text(encoding="utf-8"))
-        return record["key"] == plan.key and record["files"] == _sizes(folder)
+        made_as = (record["key"], record["record"])
+        return made_as == (plan.key, RECORD) and record["files"] == _sizes(folder)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

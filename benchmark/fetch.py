@@ -79,7 +79,7 @@ def fetch(
     """
     tasks = suite_tasks(suite)
     if offline:
-        absent = [*missing(tasks, places), *missing_models(hub_models(suite), places.pins)]
+        absent = [*missing(tasks, places), *missing_models(hub_models(suite), tasks, places.pins)]
         if absent:
             raise ArtifactError(
                 "not on this machine:\n" + "\n".join(f"  {line}" for line in absent),
@@ -111,9 +111,9 @@ def hub_models(suite: Suite) -> list[Backbone]:
     ]
 
 
-def missing_models(models: Iterable[Backbone], pins: Pins) -> list[str]:
-    """A line for every one of ``models``, all of the hub, that cannot be loaded from the cache as it is."""
-    lines = []
+def missing_models(models: Iterable[Backbone], tasks: Iterable[Task], pins: Pins) -> list[str]:
+    """A line for every one of ``models``, all of the hub, that cannot be loaded for ``tasks`` from the cache as it is."""
+    lines, shown = [], _shown(tasks)
     for backbone in models:
         revision = backbone.revision or "main"
         commit = (
@@ -124,12 +124,21 @@ def missing_models(models: Iterable[Backbone], pins: Pins) -> list[str]:
             why = f"cannot be loaded yet ({backbone.unloadable})"
         elif folder is None:
             why = "has not been fetched"
-        elif absent := lacking(backbone.adapter, backbone.options, folder):
+        elif absent := _lacking(backbone, folder, shown):
             why = f"lacks {', '.join(absent)}"
         else:
             continue
         lines.append(f"backbone {backbone.name}: {backbone.checkpoint} {why}")
     return lines
+
+
+def _shown(tasks: Iterable[Task]) -> bool:
+    """Whether pictures are scored, which is when a backbone's own image tower is read."""
+    return any(task.kind == "image-text" for task in tasks)
+
+
+def _lacking(backbone: Backbone, folder: Path, shown: bool) -> list[str]:
+    return lacking(backbone.adapter, backbone.options, folder, images=backbone.images and shown)
 
 
 def _wanted(tasks: Iterable[Task], places: Places) -> list[_Wanted]:
@@ -191,9 +200,9 @@ def _fetch(
                 pinned = bool(COMMIT.fullmatch(revision))
                 commit = revision if pinned else client.model_commit(backbone.checkpoint, revision)
                 folder = client.download_model(
-                    backbone.checkpoint, commit, backbone.adapter, converting=convert
+                    backbone.checkpoint, commit, backbone.adapter, backbone.options, converting=convert
                 )
-                if absent := lacking(backbone.adapter, backbone.options, folder):
+                if absent := _lacking(backbone, folder, _shown(tasks)):
                     raise DataError(f"{backbone.checkpoint} at {commit[:12]} has no {', '.join(absent)}")
                 if not pinned:
                     pin_model = partial(

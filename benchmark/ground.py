@@ -1,36 +1,48 @@
 """`xtremex ground`: arms of one ancestor from any encoder and any caption set, as folders that need no xtremex to be read.
 
-The folder is written beside its place and renamed when it is whole: it exists complete, or not at all.
+The folder is written beside its place, under a lock, and renamed when it is whole: it exists complete, or not at all.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 
 from ..adapters.registry import adapters
-from ..errors import SuiteError, XtremexError, unknown
+from ..errors import ArtifactError, SuiteError, XtremexError, unknown
 from ..models import catalogue
 from ..models.captions import CaptionSet, OpenMoji
 from ..models.catalogue import Backbone, parse_backbone
-from ..models.recipe import OBJECTIVES, GroundingConfig, Recipe, network_of
+from ..models.recipe import OBJECTIVES, GroundingConfig, Recipe, frozen_tower, network_of
 from .environment import numerics
 from .ground_captions import captions_of
 from .ground_files import print_scores
 from .plan import Numerics
 from .progress import duration
+from .store import file_digest
 
 __all__ = ["Request", "ground"]
 
-FORMAT = 1
+FORMAT = 2
 RECORD = "grounding.json"
+EDITED = ("backbones.toml", "open_clip_config.json")
+"""Files that users paste from, and change when they move the folder: they must be there, whatever they say."""
+
+OF_SCRATCH = ("image_size", "dim")
+"""Fields of a recipe that a frozen tower decides itself."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +80,9 @@ def ground(request: Request, console: Console) -> Path:
     """Make what was asked for, or find it made, print its scores on stdout and return the folder.
 
     Raises ``XtremexError`` for everything a user can mend: an unknown name, unusable captions, a folder that holds
-    something else. Whatever stops it, no half-written folder is left.
+    something else, or whose files are missing or changed. Whatever stops it, no half-written folder is left.
     """
+    out = request.out.resolve()
     for arm in request.arms:
         if arm not in OBJECTIVES:
             raise unknown("arm", arm, OBJECTIVES, "--arms")
@@ -80,44 +93,93 @@ def ground(request: Request, console: Console) -> Path:
     captions = captions_of(request.captions, request.languages, request.data)
     recipe, tower = _recipe(request, captions)
     settings = _settings(request, backbone, captions, recipe, numbers)
-    if _is_made(request.out, settings):
+    if _is_made(out, settings):
         console.print(f"{request.out}: made earlier with the same settings, nothing to do", highlight=False)
-        print_scores(_record(request.out))
+        print_scores(_record(out))
         return request.out
+    _check_place(request.out)
     from .ground_arms import Work, make_arms
 
     started = time.monotonic()
-    beside = request.out.absolute().with_name(f".{request.out.name}.{os.getpid()}")
-    _clear(request.out)
-    try:
-        beside.mkdir(parents=True)
-        made = make_arms(
-            Work(beside, request.out.absolute(), backbone, captions, recipe, tower, request.arms, numbers),
-            console,
-        )
-        record = {"format": FORMAT, "settings": settings, **made}
+    with _unfinished(out) as beside:
+        work = Work(beside, out, backbone, captions, recipe, tower, tuple(settings["arms"]), numbers)
+        record = {"format": FORMAT, "backbone": backbone.name, "settings": settings}
+        record |= make_arms(work, console)
+        record["files"] = {
+            path.relative_to(beside).as_posix(): file_digest(path)
+            for path in sorted(beside.rglob("*"))
+            if path.is_file()
+        }
         (beside / RECORD).write_text(
             json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
-        request.out.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(beside, request.out)
-    except KeyboardInterrupt:
-        raise XtremexError(
-            f"stopped by you: {request.out} was not written", "run the same command to start again"
-        ) from None
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        _put(beside, out)
     print_scores(record)
     console.print(f"done in {duration(time.monotonic() - started)}", highlight=False)
     return request.out
 
 
-def _clear(out: Path) -> None:
-    """Remove what earlier runs left that were killed; a running one's folder bears its living process's number."""
-    for folder in out.absolute().parent.glob(f".{out.name}.*"):
-        number = folder.suffix.removeprefix(".")
-        if number.isdigit() and not Path(f"/proc/{number}").exists() and Path("/proc/self").exists():
-            shutil.rmtree(folder, ignore_errors=True)
+def _check_place(out: Path) -> None:
+    """Refuse before anything is trained what no finished folder can be put in the place of."""
+    place = out.resolve()
+    if Path.cwd().is_relative_to(place) or os.path.ismount(place):
+        raise SuiteError(
+            f"--out {out}: a folder that is in use cannot be replaced", "name one that does not exist yet"
+        )
+
+
+@contextmanager
+def _unfinished(out: Path) -> Iterator[Path]:
+    """An empty folder beside ``out``, under a lock; gone afterwards, whatever happens. SIGTERM stops as Ctrl-C does."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    beside, named = out.with_name(f".{out.name}.unfinished"), out.with_name(f".{out.name}.lock")
+    lock = FileLock(named)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise XtremexError(
+            f"another process is writing {out}",
+            "wait until it is done: the same command then finds the arms made; or choose another --out",
+        ) from None
+    try:
+        with _terminable():
+            shutil.rmtree(beside, ignore_errors=True)  # of a process that was killed
+            beside.mkdir()
+            yield beside
+    except KeyboardInterrupt:
+        raise XtremexError(
+            f"stopped by you: {out} was not written", "run the same command to start again"
+        ) from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+        with suppress(OSError):
+            named.unlink()  # before it is released: whoever comes next makes a lock of their own
+        lock.release()
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _put(beside: Path, out: Path) -> None:
+    """Rename what is finished; where something has come into its way meanwhile, it stays under another name."""
+    try:
+        os.replace(beside, out)
+    except OSError as error:
+        kept = out.with_name(f"{out.name}.{os.getpid()}")
+        os.replace(beside, kept)
+        raise XtremexError(
+            f"{out} cannot be written ({error.strerror}); the finished arms are in {kept}",
+            f"make room, then: mv {kept} {out}",
+        ) from error
 
 
 def _backbone(request: Request) -> Backbone:
@@ -142,7 +204,7 @@ def _backbone(request: Request) -> Backbone:
             f"xtremex ground {name} --checkpoint ID_OR_FOLDER --captions {request.captions} --out {request.out}",
         )
     table = {"adapter": name, "checkpoint": request.checkpoint, **changes}
-    own = Path(request.checkpoint).name or name
+    own = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(request.checkpoint).resolve().name).strip("-._") or name
     return parse_backbone(
         own, table | ({"revision": request.revision} if request.revision else {}), "command line"
     )
@@ -163,14 +225,18 @@ def _recipe(request: Request, captions: CaptionSet) -> tuple[Recipe, str | None]
     network = network_of(request.tower)
     own = {field.name for field in fields(Recipe)} & {field.name for field in fields(Request)} - {"tower"}
     chosen: dict[str, Any] = {name: getattr(request, name) for name in own}
-    kind, _, rest = request.tower.partition(":")
-    name, _, _ = rest.partition("@")
-    # a folder is known by its content, wherever it lies
-    named = kind if Path(name).expanduser().is_dir() else f"{kind}:{name}"
-    chosen |= {"objective": OBJECTIVES[0], "tower": network or named}
+    chosen |= {"objective": OBJECTIVES[0], "tower": network or _named(request.tower)}
+    if network is None:  # it has its own size and space
+        chosen = {name: value for name, value in chosen.items() if name not in OF_SCRATCH}
     if isinstance(captions, OpenMoji):
         return GroundingConfig(**chosen, languages=captions.languages), None if network else request.tower
     return Recipe(**chosen), None if network else request.tower
+
+
+def _named(spec: str) -> str:
+    """Frozen eyes by the name that is the same wherever they lie; a checkpoint folder is known by its content only."""
+    eyes = frozen_tower(spec)
+    return eyes.kind if eyes.kind == "open_clip" and eyes.folder else f"{eyes.kind}:{eyes.name}"
 
 
 def _settings(
@@ -179,8 +245,10 @@ def _settings(
     """All that decides what is written, as JSON values."""
     said = asdict(recipe)
     del said["objective"]
+    if network_of(request.tower) is None:
+        said = {name: value for name, value in said.items() if name not in OF_SCRATCH}
     return {
-        "backbone": {"name": backbone.name, **catalogue.identity(backbone)},
+        "backbone": catalogue.identity(backbone),
         "captions": {
             "set": request.captions.partition(":")[0],
             "fingerprint": captions.fingerprint(),
@@ -188,7 +256,7 @@ def _settings(
         },
         "recipe": json.loads(json.dumps(said)),
         "tower": _eyes_content(request.tower),
-        "arms": list(request.arms),
+        "arms": [arm for arm in OBJECTIVES if arm in request.arms],
         "device": numbers.device,
         "precision": numbers.precision,
     }
@@ -196,12 +264,12 @@ def _settings(
 
 def _eyes_content(spec: str) -> str:
     """Digest of the files of frozen eyes that lie in a folder, else the specification, which pins them as it can."""
-    for place in (spec.rpartition("@")[2], spec.partition(":")[2]):
-        if Path(place).expanduser().is_dir():
-            return catalogue.identity(Backbone(name="tower", adapter="open_clip", checkpoint=place))[
-                "content"
-            ]
-    return spec
+    if network := network_of(spec):
+        return f"scratch:{network}"
+    folder = frozen_tower(spec).folder
+    if folder is None or not folder.is_dir():
+        return spec
+    return catalogue.identity(Backbone(name="tower", adapter="open_clip", checkpoint=str(folder)))["content"]
 
 
 def _record(folder: Path) -> dict[str, Any]:
@@ -221,14 +289,31 @@ def _is_made(folder: Path, settings: dict[str, Any]) -> bool:
     """Whether the folder holds just this; ``SuiteError`` where it holds something else."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
-    made = _record(folder)["settings"]
-    differing = _differences(made, settings)
+    record = _record(folder)
+    differing = _differences(record["settings"], settings)
     if differing:
         raise SuiteError(
             f"{folder} was made with other settings: {'; '.join(differing[:4])}",
             "choose another --out, or move it away; nothing is overwritten",
         )
+    _check_whole(folder, record["files"])
     return True
+
+
+def _check_whole(folder: Path, digests: dict[str, str]) -> None:
+    missing = [name for name in digests if not (folder / name).is_file()]
+    changed = [
+        name
+        for name, digest in digests.items()
+        if name not in missing and Path(name).name not in EDITED and file_digest(folder / name) != digest
+    ]
+    if missing or changed:
+        what = ((missing, "missing"), (changed, "changed"))
+        said = "; ".join(f"{how}: {', '.join(names[:5])}" for names, how in what if names)
+        raise ArtifactError(
+            f"{folder} was made with these settings, but its files are not as they were written: {said}",
+            "remove the folder or move it away, then run the same command again",
+        )
 
 
 def _differences(one: Any, other: Any, name: str = "") -> list[str]:

@@ -13,6 +13,7 @@ from rich.console import Console
 from torch import nn
 
 from ..adapters.base import Encoder
+from ..adapters.describe import quiet
 from ..models.captions import Captions, CaptionSet, OpenMoji
 from ..models.catalogue import Backbone, load, weights_digest
 from ..models.export_clip import Unfit, write_open_clip
@@ -59,14 +60,16 @@ def make_arms(work: Work, console: Console) -> dict[str, Any]:
     # the built-in set has languages that are not drawn by default: controls
     held_out = HeldOut(OpenMoji() if isinstance(work.captions, OpenMoji) else work.captions)
     _announce(work, held_out, console)
-    encoder = load(work.backbone)
+    with quiet():
+        encoder = load(work.backbone)
     ancestor = weights_digest(encoder)
     before = held_out.score(encoder, _eyed(encoder, work.recipe, eyes, None), device=device, bf16=bf16)
     arms: dict[str, Any] = {}
     made: dict[str, Made] = {}
     for place, arm in enumerate(work.arms):
         if place:
-            encoder = load(work.backbone)
+            with quiet():
+                encoder = load(work.backbone)
         with StepProgress(f"ground {arm}", work.recipe.steps, console) as progress:
             result = train(
                 encoder,
@@ -88,7 +91,8 @@ def make_arms(work: Work, console: Console) -> dict[str, Any]:
             init_from=work.backbone.name,
             revision=None,
         )
-        encoder.save(work.folder / arm)
+        with quiet():
+            encoder.save(work.folder / arm)
         network, note = (None, "") if arm == "text" else _write_images(work, arm, encoder, result, eyes)
         if note:
             console.print(f"{arm}/open_clip is not written: {note}", style="yellow", highlight=False)
@@ -101,7 +105,7 @@ def make_arms(work: Work, console: Console) -> dict[str, Any]:
             "open_clip": note or network is not None,
         }
     shown = work.recipe.steps * work.recipe.batch_size
-    said = toml(work.final, work.backbone, made, shown)
+    said = toml(work.backbone, made, shown)
     (work.folder / "backbones.toml").write_text(said, encoding="utf-8")
     return {
         "fingerprint": fingerprint(work.recipe, work.captions, eyes),
@@ -126,7 +130,7 @@ def _announce(work: Work, held_out: HeldOut, console: Console) -> None:
         return
     if captions.left_out:
         console.print(
-            f"{captions.left_out} pictures without a pair of captions are left out",
+            f"left out for want of a pair of captions: {captions.left_out} of {len(captions.of)} pictures",
             style="yellow",
             highlight=False,
         )

@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -101,14 +100,21 @@ class Made:
     """Whether the open_clip adapter encodes pairs of texts as the arm's own does, so that they can stand in one pair."""
 
 
-def toml(folder: Path, backbone: Backbone, arms: Mapping[str, Made], pictures: int) -> str:
-    """Backbones and a pair for a suite's file; ``pictures`` were shown in training, ``folder`` is where the arms lie."""
+def toml(backbone: Backbone, arms: Mapping[str, Made], pictures: int) -> str:
+    """Backbones and a pair for a suite's file; ``pictures`` were shown in training.
+
+    Checkpoints are named from the folder of the arms, as a suite that lies there reads them: the folder can be moved.
+    """
     dose = {
         "text": "none",
         "vision": f"{pictures:,} pictures",
         "scrambled": f"{pictures:,} unrelated pictures",
     }
-    lines = [f"# Arms of `{backbone.name}`, made by `xtremex ground`; paste into a suite.", ""]
+    lines = [
+        f"# Arms of `{backbone.name}`, made by `xtremex ground`; paste into a suite. Checkpoints are named from where the",
+        "# suite file lies: keep it in this folder, or put the way from it to this folder in place of their dot.",
+        "",
+    ]
     used = {}
     for arm, made in arms.items():
         used[arm] = name = f"{backbone.name}-{arm}"
@@ -123,11 +129,11 @@ def toml(folder: Path, backbone: Backbone, arms: Mapping[str, Made], pictures: i
             "hidden_size": made.info.hidden_size,
             "facts": {field.name: getattr(made.info, field.name, None) for field in fields(Facts)},
         }
-        plain = {"adapter": backbone.adapter, "checkpoint": str(folder / arm)}
+        plain = {"adapter": backbone.adapter, "checkpoint": f"./{arm}"}
         lines += _table(name, plain | common | {"frozen": backbone.frozen, "options": backbone.options})
         if made.network is None:
             continue
-        seeing = {"adapter": "open_clip", "checkpoint": str(folder / arm / "open_clip"), "images": True}
+        seeing = {"adapter": "open_clip", "checkpoint": f"./{arm}/open_clip", "images": True}
         frozen = [f"tower.transformer.{p.removeprefix(f'{made.network}.')}" for p in backbone.frozen]
         lines += _table(f"{name}-images", seeing | common | {"frozen": frozen})
         if made.alike:

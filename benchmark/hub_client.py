@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from ..adapters.layouts import LAYOUTS, PICKED, SKIPPED, readable, unpickled
+from ..adapters.layouts import LAYOUTS, PICKED, SKIPPED, readable, unpickled, wanted
 from ..errors import DataError, MissingDependency
 from ..tasks.hub import CONVERTED, repository_files
 from .convert import convert
@@ -58,43 +60,50 @@ class HubClient:
         return Path(hf_hub_download(repo, name, revision=commit, repo_type="dataset"))
 
     def download_model(
-        self, repo: str, commit: str, adapter: str = "huggingface", *, converting: bool = False
+        self,
+        repo: str,
+        commit: str,
+        adapter: str = "huggingface",
+        options: Mapping[str, Any] | None = None,
+        *,
+        converting: bool = False,
     ) -> Path:
         """Weights, tokenizer and configuration of a model, as far as ``adapter`` reads them; the folder in the cache.
 
         Args:
             adapter: name of the adapter, which decides what the weights are called.
-            converting: where there are only pickled weights, download them and write safetensors beside them
-                (``convert``). Done once: what was converted is not fetched again.
+            options: the backbone's; ``trust_remote_code`` brings the repository's Python files too.
+            converting: where weights are only pickled, download them and write safetensors beside them (``convert``). Done
+                once: what was converted is not fetched again.
 
         Raises:
             DataError: no weights that the adapter reads, and none that may be converted.
         """
         names = self._api.list_repo_files(repo, revision=commit)
-        if readable(adapter, names):
-            known = LAYOUTS.get(adapter)
-            return self._snapshot(repo, commit, *(known.patterns(names) if known else ("*.safetensors",)))
         found = unpickled(adapter, names)
-        if found is None:
-            wanted = " or ".join(LAYOUTS[adapter].weights) if adapter in LAYOUTS else "safetensors"
+        if not readable(adapter, {*names, *found.values()}):
+            needed = " or ".join(LAYOUTS[adapter].weights) if adapter in LAYOUTS else "safetensors"
             raise DataError(
-                f"{repo} at {commit[:12]} holds no {wanted}, which the adapter `{adapter}` reads",
+                f"{repo} at {commit[:12]} holds no {needed}, which the adapter `{adapter}` reads",
                 "take another revision, or another adapter",
             )
-        pickled, target = found
-        folder = cached_model(repo, commit)
-        if folder is not None and (folder / target).is_file():
-            return self._snapshot(repo, commit)
-        if not converting:
+        before = cached_model(repo, commit)
+        left = {
+            name: target
+            for name, target in found.items()
+            if before is None or not (before / target).is_file()
+        }
+        if left and not converting:
             raise DataError(
-                f"{repo} at {commit[:12]} holds only pickled weights ({pickled}), which no adapter reads",
+                f"{repo} at {commit[:12]} holds only pickled weights ({', '.join(left)}), which no adapter reads",
                 "`xtremex fetch SUITE --convert` makes safetensors of them, reading nothing but tensors; or take a revision "
                 "that has some",
             )
-        folder = self._snapshot(repo, commit, pickled)
-        convert(folder / pickled, folder / target)
-        # the hub's client remembers what a repository does not have, and would not look again
-        (folder.parents[1] / ".no_exist" / commit / target).unlink(missing_ok=True)
+        folder = self._snapshot(repo, commit, *wanted(adapter, options or {}, names), *left)
+        for name, target in left.items():
+            convert(folder / name, folder / target)
+            # the hub's client remembers what a repository does not have, and would not look again
+            (folder.parents[1] / ".no_exist" / commit / target).unlink(missing_ok=True)
         return folder
 
     def _snapshot(self, repo: str, commit: str, *weights: str) -> Path:

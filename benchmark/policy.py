@@ -17,12 +17,20 @@ from ..models.catalogue import Backbone, Facts
 from ..models.use import Use
 from .schema import Pair, Policy
 
-__all__ = ["ASPECTS", "Terms", "in_short", "settle", "terms_words"]
+__all__ = ["ASKED_AS", "ASPECTS", "TITLES", "Terms", "in_short", "settle", "terms_words"]
 
 ASPECTS = tuple(field.name for field in fields(Use))
 """What a policy settles, under the names of ``Facts`` and ``EncoderInfo``."""
 ASKED_AS = {"text_prefix": "prefix"}
 """Where the policy's key is not the aspect's name."""
+TITLES = {
+    "max_length": "longest input",
+    "pair_encoding": "pairs of texts",
+    "pooling": "sentence vector",
+    "dropout": "dropout",
+    "text_prefix": "text prefix",
+}
+"""Aspects in words."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ class Terms:
 def settle(pair: Pair, backbones: Mapping[str, Backbone], path: Path) -> Terms:
     """The terms of a pair, from its policy and what is known of its backbones.
 
-    An aspect in which an arm is already so is no change of it: its jobs keep their addresses.
+    An aspect in which an arm is certainly so already is no change of it: its jobs keep their addresses.
 
     Raises:
         SuiteError: the policy asks of an arm what its facts say it cannot do.
@@ -61,39 +69,62 @@ def settle(pair: Pair, backbones: Mapping[str, Backbone], path: Path) -> Terms:
                 values[aspect] = "" if asked == "none" else asked
         elif several or asked != getattr(Policy(), aspect):  # one backbone shares everything with itself
             needed, rule = relative
-            known = {name: getattr(known, needed) for name, known in facts.items()}
-            silent = [pair.arms[name].backbone for name, value in known.items() if value is None]
+            decisive, silent = _decisive(needed, facts)
             if silent:
-                unsettled[aspect] = tuple(dict.fromkeys(silent))
+                unsettled[aspect] = tuple(dict.fromkeys(pair.arms[name].backbone for name in silent))
             else:
-                value = rule(list(known.values()))
+                value = rule(decisive)
                 values |= {} if value is None else {aspect: value}
     for name, known in facts.items():
         arm = f"arm `{name}` (backbone `{pair.arms[name].backbone}`)"
         _refuse_impossible(values, known, f"{path}: pairs.{pair.name}.policy", arm)
     uses = {
-        name: Use(**{a: value for a, value in values.items() if value != getattr(known, a)})
+        name: Use(**{a: value for a, value in values.items() if not _already(a, value, known)})
         for name, known in facts.items()
     }
     return Terms(uses, values, unsettled)
+
+
+def _decisive(needed: Sequence[str], facts: Mapping[str, Facts]) -> tuple[list[Any], list[str]]:
+    """Values of the first needed fact in which the arms differ, else of the last; and the arms that do not state it."""
+    for fact in needed:
+        stated = {name: getattr(known, fact) for name, known in facts.items()}
+        silent = [name for name, value in stated.items() if value is None]
+        if silent or len(set(stated.values())) > 1:
+            break
+    return list(stated.values()), silent
+
+
+def _already(aspect: str, value: Any, known: Facts) -> bool:
+    """Whether an arm is certain to be so by itself."""
+    if aspect == "dropout":
+        return False  # the fact is the headline rate: attention or activations may have another
+    if aspect == "pooling" and known.pooled_unit_norm is not False:
+        return False  # heads read a native vector of unit length times 10
+    return value == getattr(known, aspect)
 
 
 def _joint_where_all(encodings: Sequence[str]) -> str:
     return "joint" if set(encodings) == {"joint"} else "separate"
 
 
-def _native_where_equal(poolings: Sequence[str]) -> str | None:
-    return None if len(set(poolings)) == 1 else "mean"
+def _native_where_equal(vectors: Sequence[Any]) -> str | None:
+    return None if len(set(vectors)) == 1 else "mean"
 
 
-RELATIVE: dict[tuple[str, Any], tuple[str, Callable[[Sequence[Any]], Any]]] = {
-    ("max_length", "accepted"): ("max_length", min),
-    ("max_length", "trained"): ("max_length_trained", min),
-    ("pair_encoding", "shared"): ("pair_encoding", _joint_where_all),
-    ("pooling", "shared"): ("pooling", _native_where_equal),
-    ("dropout", "shared"): ("dropout", min),
+def _smallest_where_unequal(rates: Sequence[float]) -> float | None:
+    return None if len(set(rates)) == 1 else min(rates)
+
+
+RELATIVE: dict[tuple[str, Any], tuple[tuple[str, ...], Callable[[Sequence[Any]], Any]]] = {
+    ("max_length", "accepted"): (("max_length",), min),
+    ("max_length", "trained"): (("max_length_trained",), min),
+    ("pair_encoding", "shared"): (("pair_encoding",), _joint_where_all),
+    ("pooling", "shared"): (("pooling", "pooled_unit_norm"), _native_where_equal),
+    ("dropout", "shared"): (("dropout",), _smallest_where_unequal),
 }
-"""(aspect, what is asked) -> the fact that decides, and how the arms' facts become one value (None: as each arm is)."""
+"""(aspect, what is asked) -> the facts that decide, and how the arms' values of the decisive one become one (None: as each
+arm is)."""
 
 
 def _refuse_impossible(values: Mapping[str, Any], known: Facts, where: str, arm: str) -> None:
@@ -104,6 +135,8 @@ def _refuse_impossible(values: Mapping[str, Any], known: Facts, where: str, arm:
         wrong.append(("pair_encoding", "reads the two texts of a pair apart"))
     if values.get("pooling") == "cls" and known.causal:
         wrong.append(("pooling", "is causal: its first token sees no other"))
+    if values.get("dropout") and known.dropout == 0:
+        wrong.append(("dropout", "was trained without dropout"))
     for aspect, why in wrong:
         raise SuiteError(
             f"{where}.{aspect} = {json.dumps(values[aspect])}, but the {arm} {why}",
@@ -134,11 +167,13 @@ def terms_words(terms: Terms) -> str:
         "text_prefix": lambda _: "no text prefix",
     }
     words = [word(terms.values[aspect]) for aspect, word in said.items() if aspect in terms.values]
+    own = [TITLES[a] for a in ("pooling", "dropout") if a not in terms.values and a not in terms.unsettled]
+    words += [f"{' and '.join(own)} as each was trained"] if own and words else []
     line = ", ".join(words) or "every arm as it is"
     if terms.unsettled:
         silent = dict.fromkeys(name for names in terms.unsettled.values() for name in names)
         line += (
-            f"; not settled: {', '.join(terms.unsettled)} (unknown facts of {', '.join(silent)}; "
+            f"; not settled: {', '.join(TITLES[a] for a in terms.unsettled)} (unknown facts of {', '.join(silent)}; "
             f"xtremex check {next(iter(silent))})"
         )
     return line

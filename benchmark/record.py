@@ -20,7 +20,13 @@ from .policy import in_short
 from .store import Store, digest
 from .suite import Exemption, Pair, Suite
 
-__all__ = ["suite_record"]
+__all__ = ["RECORD", "suite_record"]
+
+RECORD = 2
+"""Raised when the record says more, or says it otherwise, of the same results; finished folders then get theirs anew.
+
+``format``, unlike it, is raised when older readers would misread it.
+"""
 
 
 def suite_record(plan: Plan, store: Store, schedules: list[dict[str, Any]]) -> dict[str, Any]:
@@ -38,6 +44,7 @@ def suite_record(plan: Plan, store: Store, schedules: list[dict[str, Any]]) -> d
     members = {task.name: task for tasks in suite.conditions.values() for task in tasks}
     return {
         "format": 1,
+        "record": RECORD,
         "key": plan.key,
         "version": environment.get("xtremex", "unknown"),
         "suite": {"name": suite.name, "title": suite.title, "notice": suite.notice, "digest": suite.digest},
@@ -94,7 +101,8 @@ def _pair(pair: Pair, plan: Plan, metas: dict[str, dict[str, Any]]) -> dict[str,
     terms = plan.terms[pair.name]
     odd = differing(infos, terms)
     caution = f"Not a matched pair: the arms differ in {', '.join(odd)}." if odd else ""
-    longest = max((task.max_length for job in plan.jobs.values() for task in job.tasks), default=0)
+    tasks = [task for job in plan.jobs.values() for task in job.tasks]
+    longest = max((task.max_length for task in tasks), default=0)
     return {
         "name": pair.name,
         "arms": {
@@ -107,7 +115,7 @@ def _pair(pair: Pair, plan: Plan, metas: dict[str, dict[str, Any]]) -> dict[str,
         "note": f"{pair.note} {caution}".strip(),
         "differing": odd,
         "policy": policy_words(pair, terms, infos),
-        "caveats": caveats(pair, terms, infos, longest),
+        "caveats": caveats(pair, terms, infos, longest, {task.kind for task in tasks}),
     }
 
 

@@ -121,7 +121,7 @@ def missing_data(plan: Plan, options: Options) -> list[str]:
     tasks = {task.name: task for job in todo for task in job.tasks}
     backbones = {job.backbone.name: job.backbone for job in todo if job.backbone and is_hub_id(job.backbone)}
     if options.offline:
-        models = missing_models(list(backbones.values()), options.places.pins)
+        models = missing_models(backbones.values(), tasks.values(), options.places.pins)
     else:  # a model at a commit can still be downloaded
         models = [
             f"backbone {name}: {backbone.checkpoint} of the hub, at no commit"

@@ -101,9 +101,11 @@ class Policy:
     pair_encoding: Literal["shared", "joint", "separate"] = "shared"
     """``shared``: joint where every arm is, else separate."""
     pooling: Literal["shared", "native", "mean", "cls"] = "shared"
-    """What heads read as a sentence vector. ``shared``: the native one where all arms pool alike, else the mean."""
+    """What heads read as a sentence vector. ``shared``: the native one where all arms pool alike, to vectors of unit length
+    or not, else the mean."""
     dropout: Literal["shared", "native"] | float = "shared"
-    """``shared``: the smallest of the arms."""
+    """A number, and ``shared`` where the arms' rates differ (their smallest), is put everywhere; where they are equal,
+    ``shared`` is ``native``: as each was trained."""
     prefix: Literal["native", "none"] = "native"
     """``native``: every arm has the text prefix of its training."""
 

@@ -170,18 +170,20 @@ def _from_catalogue(table: dict[str, Any], path: Path) -> list[str]:
     """
     taken = []
     pairs = table.get("pairs")
-    for pair in pairs if isinstance(pairs, list) else ():
+    for index, pair in enumerate(pairs if isinstance(pairs, list) else ()):
         if not isinstance(pair, dict) or "from" not in pair:
             continue
         name = pair.pop("from")
+        where = f"{path}: pairs[{index}].from"
+        if not isinstance(name, str):
+            raise SuiteError(f"{where}: expected str, found `{name!r}`", "one table [[pairs]] for each pair")
         if name not in catalogue_pairs():
-            raise unknown("pair", str(name), catalogue_pairs(), f"{path}: pairs.from")
+            raise unknown("pair", name, catalogue_pairs(), where)
         arms, contrasts, note = expand(name)
         known = {"name": name, "contrasts": contrasts, "note": note} | pair
         own = pair.get("arms", {})
-        if not isinstance(own, dict):
-            continue  # `build` says what is wrong
-        pair |= known | {"arms": arms | own}
+        # what is no table is left to `build`, which says so
+        pair |= known | {"arms": arms | own if isinstance(own, dict) else own}
         taken.append(f"|from {json.dumps([arms, contrasts])}")
     return taken
 

@@ -104,8 +104,8 @@ class Captions:
     only, of a set in one language those with one caption only.
 
     Raises:
-        DataError: no picture has a pair, too few groups are left to hold some out, or one group holds more than half of
-            the pictures.
+        DataError: no picture has a pair, or none a pair of different texts, too few groups are left to hold some out, or
+            one group holds more than half of the pictures.
     """
 
     name: str
@@ -139,6 +139,11 @@ class Captions:
                 f"{self.name}: {_no_pair(self.languages, len(self.of))}",
                 "an item of grounding is a picture with two captions: in two languages, or, where a set has only one, "
                 "two of that language",
+            )
+        if all(len(set(_texts(self.of[key]))) == 1 for key in paired):
+            raise DataError(
+                f"{self.name}: the captions of every picture are one and the same text",
+                "a pair of equal captions teaches nothing; is the right column read in every language?",
             )
         self._groups = _grouped(
             {key: (f"picture {self.contents[key]}", *_texts(self.of[key])) for key in sorted(paired)}

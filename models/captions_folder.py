@@ -6,8 +6,8 @@ JSON Lines and Parquet a list of texts). Further columns are ignored. Everything
 
 from __future__ import annotations
 
-import csv
 import json
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator
 from hashlib import file_digest
@@ -47,7 +47,14 @@ def read_folder(folder: Path, languages: tuple[str, ...] = ()) -> Captions:
             'a line of captions.jsonl: {"image": "dog.jpg", "language": "en", "caption": "A dog runs."}',
         )
     of: dict[str, dict[str, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
+    spelt: dict[str, _Row] = {}
     for row in _rows(folder / found[0]):
+        first = spelt.setdefault(row.language.casefold().replace("_", "-"), row)
+        if first.language != row.language:
+            raise DataError(
+                f"{row.where}: language `{row.language}`, which is spelt `{first.language}` at {first.where}",
+                "write one code a language: these would be two",
+            )
         known = of[row.image][row.language]
         for caption in row.captions:
             if caption in known:
@@ -73,14 +80,27 @@ def _rows(path: Path) -> Iterator[_Row]:
             if column not in fields:
                 raise DataError(f"{where}: no column `{column}`", nearest(column, fields))
         image, language, caption = (fields[column] for column in COLUMNS)
-        captions = caption if isinstance(caption, list) else [caption]
+        captions: list[Any] = caption if isinstance(caption, list) and caption else [caption]
         for column, value in (("image", image), ("language", language), *(("caption", c) for c in captions)):
             if not isinstance(value, str) or not value.strip():
                 raise DataError(
                     f"{where}: column `{column}` holds {value!r} where a text is needed",
                     "fill it, or remove the line",
                 )
+            if not _is_unicode(value):
+                raise DataError(
+                    f"{where}: column `{column}` holds half a character (a lone surrogate): {value!r}",
+                    "it was cut in the middle of an emoji or a rare sign; write it again as UTF-8",
+                )
         yield _Row(where, Path(image).as_posix(), language.strip(), tuple(c.strip() for c in captions))
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -92,15 +112,17 @@ def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             for number, fields in enumerate(pq.read_table(path).to_pylist(), 1):
                 yield f"{path}:{number}", fields
             return
-        with path.open(encoding="utf-8", newline="") as lines:
-            if path.suffix == ".tsv":
-                # a caption may hold quotation marks; nothing is quoted in such tables
-                table = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-                for fields in table:
-                    yield f"{path}:{table.line_num}", {k: v for k, v in fields.items() if k and v is not None}
-                return
+        columns: list[str] = []
+        with path.open(encoding="utf-8-sig", newline="") as lines:  # spreadsheets put a mark before UTF-8
             for number, line in enumerate(lines, 1):
                 if not line.strip():
+                    continue
+                if path.suffix == ".tsv":
+                    # a caption may hold quotation marks, and be of any length: nothing is quoted in such tables
+                    cells = line.rstrip("\r\n").split("\t")
+                    if columns:
+                        yield f"{path}:{number}", dict(zip(columns, cells, strict=False))
+                    columns = columns or cells
                     continue
                 fields = json.loads(line)
                 if not isinstance(fields, dict):
@@ -118,7 +140,7 @@ def _digests(folder: Path, images: list[str]) -> dict[str, str]:
     if missing:
         raise DataError(
             f"{len(missing)} of {len(images)} images are not in {folder}: {_few(missing)}",
-            "column `image` holds paths relative to the folder",
+            _spelt_otherwise(folder, missing[0]) or "column `image` holds paths relative to the folder",
         )
     foreign = [image for image in images if not image.lower().endswith(SUFFIXES)]
     if foreign:
@@ -140,6 +162,21 @@ def _digests(folder: Path, images: list[str]) -> dict[str, str]:
             "copy them again, or remove their captions",
         )
     return digests
+
+
+def _spelt_otherwise(folder: Path, image: str) -> str:
+    """A hint at the file that a human would take for ``image``: of another case, or with its accents stored otherwise."""
+
+    def plain(name: str) -> str:
+        return unicodedata.normalize("NFC", name).casefold()
+
+    directory = (folder / image).parent
+    for other in sorted(directory.iterdir()) if directory.is_dir() else ():
+        if plain(other.name) == plain(Path(image).name):
+            same = unicodedata.normalize("NFC", other.name) == unicodedata.normalize("NFC", Path(image).name)
+            how = "in how accents are stored (Unicode NFC and NFD)" if same else "in upper and lower case"
+            return f"the folder has `{other.name}`, which differs only {how}; rename one of the two"
+    return ""
 
 
 def _few(names: list[str]) -> str:

@@ -86,6 +86,7 @@ class Facts:
     max_length_trained: int | None = None
     pair_encoding: Literal["joint", "separate"] | None = None
     pooling: str | None = None
+    pooled_unit_norm: bool | None = None
     text_prefix: str | None = None
     dropout: float | None = None
     causal: bool | None = None

@@ -19,7 +19,6 @@ from ..adapters import _compat
 from ..adapters.base import Encoder
 from ..adapters.describe import first_line, quiet
 from .eyes import Eyes
-from .grounding import pooled
 from .tower import Projection, Tower
 
 __all__ = ["Unfit", "write_open_clip"]
@@ -143,7 +142,7 @@ def _frozen_side(eyes: Eyes) -> tuple[dict[str, Tensor], dict[str, Any], dict[st
     return visual, kept, {name: value for name, value in eyes.preprocess_cfg.items() if name != "size"}
 
 
-def _compare(folder: Path, encoder: Encoder, projection: Projection, texts: Sequence[str]) -> None:
+def _compare(folder: Path, encoder: Any, projection: Projection, texts: Sequence[str]) -> None:
     """Refuse a folder whose ``encode_text``, through open_clip's own tokenizer, is not the arm's."""
     import open_clip
 
@@ -155,10 +154,13 @@ def _compare(folder: Path, encoder: Encoder, projection: Projection, texts: Sequ
     except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise Unfit(f"open_clip cannot build it: {first_line(error)}") from error
     # open_clip cleans texts (entities, quotation marks) and cuts them earlier, which is no difference of the towers
-    cleaned = [tokenizer.clean_fn(text)[:CONTEXT] for text in texts]
+    cleaned = [tokenizer.clean_fn(encoder.info.text_prefix + text) for text in texts]
+    cut = encoder.tokenizer(
+        cleaned, padding=True, truncation=True, max_length=tokenizer.context_length, return_tensors="pt"
+    )
     with torch.inference_mode():
-        theirs = model.encode_text(tokenizer([encoder.info.text_prefix + t for t in cleaned]), normalize=True)
-        ours = projection.text_features(pooled(encoder, cleaned, device="cpu"))
+        theirs = model.encode_text(tokenizer(cleaned), normalize=True)
+        ours = projection.text_features(encoder(cut["input_ids"], cut["attention_mask"]).pooled)
     difference = (functional.normalize(ours, dim=-1) - theirs).abs().max().item()
     if not difference < TOLERANCE:
         raise Unfit(f"open_clip's encode_text differs by {difference:.2g}")

@@ -22,6 +22,7 @@ from ..adapters.describe import first_line
 from ..adapters.open_clip_tower import CONFIG, WEIGHTS, read_model_cfg
 from ..errors import ArtifactError
 from .clip_tower import ClipTower, empty_visual, preprocessing, read_visual, transform_of
+from .recipe import frozen_tower
 from .tower import _network
 
 __all__ = ["Eyes", "read_eyes"]
@@ -71,9 +72,8 @@ def read_eyes(spec: str) -> Eyes:
         ArtifactError: missing, unexpected or misshapen weights, no image tower, nothing at that place.
         MissingDependency: timm or open_clip is not installed.
     """
-    kind, _, rest = spec.partition(":")
-    name, _, place = rest.partition("@")
-    return _open_clip(name, place or None) if kind == "open_clip" else _timm(name, place)
+    kind, name, folder, revision = frozen_tower(spec)
+    return _open_clip(name, revision) if kind == "open_clip" else _timm(name, folder)
 
 
 def _open_clip(checkpoint: str, revision: str | None) -> Eyes:
@@ -86,9 +86,9 @@ def _open_clip(checkpoint: str, revision: str | None) -> Eyes:
     return Eyes(visual, model_cfg["embed_dim"], kept, settings)
 
 
-def _timm(name: str, place: str) -> Eyes:
+def _timm(name: str, folder: Path | None) -> Eyes:
     network, width = _network(name)
-    weights, described = _local(Path(place).expanduser()) if place else _published(name)
+    weights, described = _local(folder) if folder else _published(name)
     described = network.pretrained_cfg | described if isinstance(network.pretrained_cfg, dict) else described
     own = network.state_dict()
     # a classifier hangs behind the features, and nobody reads it

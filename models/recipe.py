@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import SuiteError, nearest, unknown
 from . import openmoji
 
-__all__ = ["OBJECTIVES", "TOWERS", "GroundingConfig", "Recipe", "network_of"]
+__all__ = ["OBJECTIVES", "TOWERS", "FrozenTower", "GroundingConfig", "Recipe", "frozen_tower", "network_of"]
 
 OBJECTIVES = ("text", "vision", "scrambled")
 TOWERS = ("scratch", "timm", "open_clip")
@@ -48,6 +51,14 @@ class Recipe:
                 raise SuiteError(
                     f"grounding.{name}: {getattr(self, name)} is too small", f"the least is {least}"
                 )
+        for name in ("encoder_lr", "tower_lr", "max_norm"):
+            if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
+                raise SuiteError(
+                    f"grounding.{name}: {getattr(self, name)} is not a number above 0",
+                    f"the default is {getattr(type(self), name)}",
+                )
+        if not 0 <= self.weight_decay < math.inf:
+            raise SuiteError(f"grounding.weight_decay: {self.weight_decay} is below 0", "0 turns it off")
         if not 0 <= self.warmup <= 1:
             raise SuiteError(f"grounding.warmup: {self.warmup} is not a share of the steps", "use 0 to 1")
 
@@ -87,3 +98,29 @@ def network_of(spec: str) -> str | None:
             nearest(kind, TOWERS),
         )
     return rest if kind == "scratch" else None
+
+
+class FrozenTower(NamedTuple):
+    """What the specification of frozen eyes names."""
+
+    kind: str
+    """``timm`` or ``open_clip``."""
+    name: str
+    """A network of timm, or an open_clip checkpoint: folder or hub id."""
+    folder: Path | None
+    """Where its files lie; None: on the hub."""
+    revision: str | None
+
+
+def frozen_tower(spec: str) -> FrozenTower:
+    """The parts of ``timm:NETWORK[@FOLDER]`` or ``open_clip:CHECKPOINT[@REVISION]``; names of folders may hold an ``@``."""
+    kind, _, rest = spec.partition(":")
+    if kind == "timm":
+        name, _, place = rest.partition("@")  # no network of timm has one in its name
+        return FrozenTower(kind, name, Path(place).expanduser() if place else None, None)
+    folder = Path(rest).expanduser()
+    if folder.is_dir():
+        return FrozenTower(kind, rest, folder, None)
+    name, _, revision = rest.partition("@")
+    folder = Path(name).expanduser()
+    return FrozenTower(kind, name, folder if folder.is_dir() else None, revision or None)

@@ -33,7 +33,7 @@ class Use:
     pooling: Literal["mean", "cls"] | None = None
     """What heads read as a sentence vector: mean or first token of the last states, in place of the native vector."""
     dropout: float | None = None
-    """Every dropout probability of the encoder and its heads while they train."""
+    """Every dropout probability of the encoder and its heads while they train, whatever ``info.dropout``, the headline rate."""
     text_prefix: str | None = None
 
     def __bool__(self) -> bool:

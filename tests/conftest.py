@@ -16,6 +16,13 @@ from pathlib import Path
 import pytest
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A process a core, up to four, for the whole suite. Files or tests that were named run in this one, without the
+    seconds that workers take to start, and with ``-s``."""
+    named = config.args_source is not pytest.Config.ArgsSource.TESTPATHS
+    return 0 if named or config.getoption("capture") == "no" else min(4, os.cpu_count() or 1)
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """The same draws in every run of a test; torch is not imported for it."""

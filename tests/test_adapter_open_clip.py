@@ -104,8 +104,11 @@ def test_token_states_are_those_of_the_transformer_inside(folders, kind):
     means = (expected.last_hidden_state * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
     vectors = {
         "mean": means,
-        "cls": expected.pooler_output if kind == "bert" else expected.last_hidden_state[:, 0],
+        "cls": expected.last_hidden_state[:, 0],
     }
+    if kind == "bert":  # a dense layer and tanh stand between it and the first token
+        vectors["pooler"] = expected.pooler_output
+        assert not torch.allclose(vectors["pooler"], vectors["cls"], atol=1e-2)
     assert torch.allclose(out.pooled, vectors[encoder.info.pooling], atol=1e-5)
 
 
@@ -234,7 +237,10 @@ def test_other_poolers_and_projections(tmp_path):
     ids, mask = tokens(encoder, list(SENTENCES))
     with torch.no_grad():
         assert torch.allclose(encoder(ids, mask).projected, model.encode_text(ids), atol=1e-5)
-    assert encoder.info.pooling == "cls"
+    assert encoder.info.pooling == "pooler"
+    configure(folder, hf_pooler_type="cls_last_hidden_state_pooler")
+    edit(folder, lambda weights: [weights.pop(name) for name in list(weights) if "transformer.pooler" in name])
+    assert OpenClipEncoder.load(str(folder)).info.pooling == "cls"
 
 
 def test_the_configuration_inside_comes_from_the_folder(xlmr):

@@ -201,6 +201,11 @@ def test_a_folder_is_read_the_same_in_every_format(tmp_path, ending):
     found = read_folder(write(tmp_path / ending, rows(), ending))
     assert found.languages == ("cs", "en") and found.left_out == 0
     assert found.captions("p03.png") == {"cs": ('cs "picture" 3',), "en": ('en "picture" 3',)}
+    if ending != "parquet":  # as spreadsheets write it, with another line ending and a byte order mark
+        table = tmp_path / ending / f"captions.{ending}"
+        table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes().replace(b"\n", b"\r\n"))
+        marked = read_folder(tmp_path / ending)
+        assert (marked.languages, marked.fingerprint()) == (found.languages, found.fingerprint())
     assert Path(found.shown("p03.png")) == (tmp_path / ending / "p03.png").resolve()
     assert found.fingerprint() == read_folder(write(tmp_path / "again", rows())).fingerprint()
 
@@ -227,6 +232,14 @@ def test_languages_can_be_chosen(tmp_path):
         read_folder(folder, ("de", "eng"))
 
 
+@pytest.mark.parametrize("ending", ["jsonl", "tsv", "parquet"])
+def test_a_caption_of_any_length_is_read(tmp_path, ending):
+    table = rows()
+    table[0]["caption"] = "a" * 200_000
+    found = read_folder(write(tmp_path, table, ending))
+    assert found.captions("p00.png")["en"] == ("a" * 200_000,)
+
+
 def broken(folder: Path, how: str) -> None:
     content = (folder / "captions.jsonl").read_text()
     if how == "no table":
@@ -239,6 +252,17 @@ def broken(folder: Path, how: str) -> None:
         (folder / "captions.jsonl").write_text(content.replace('"caption"', '"captions"', 1))
     elif how == "no text":
         (folder / "captions.jsonl").write_text(content.replace('"cs \\"picture\\" 0"', "7", 1))
+    elif how == "no captions":
+        (folder / "captions.jsonl").write_text(content.replace('"cs \\"picture\\" 0"', "[]", 1))
+    elif how == "half a character":
+        (folder / "captions.jsonl").write_text(content.replace("picture", "\\ud83d", 1))
+    elif how == "two spellings":
+        (folder / "captions.jsonl").write_text(content.replace('"cs"', '"CS"', 1))
+    elif how == "equal":
+        (folder / "captions.jsonl").write_text(content.replace('"cs \\', '"en \\'))
+    elif how == "accents":
+        (folder / "p03.png").rename(folder / "pe\u0301.png")
+        (folder / "captions.jsonl").write_text(content.replace("p03.png", "p\u00e9.png"), encoding="utf-8")
     elif how == "no json":
         (folder / "captions.jsonl").write_text(content + "{")
     elif how == "twice":
@@ -264,6 +288,11 @@ def broken(folder: Path, how: str) -> None:
         ("empty", "holds no captions"),
         ("no column", r"captions\.jsonl:1: no column `caption`"),
         ("no text", r"captions\.jsonl:2: column `caption` holds 7 where a text"),
+        ("no captions", r"captions\.jsonl:2: column `caption` holds \[\] where a text"),
+        ("half a character", r"captions\.jsonl:1: column `caption` holds half a character"),
+        ("two spellings", r"captions\.jsonl:4: language `cs`, which is spelt `CS` at .*:2"),
+        ("equal", "the captions of every picture are one and the same text"),
+        ("accents", r"1 of 20 images are not in"),
         ("no json", "cannot be read"),
         ("twice", r"captions\.jsonl:41: `p00\.png` has the caption .* in `en` twice, before at .*:1"),
         ("missing", r"2 of 20 images are not in .*: p03\.png, p05\.png"),
@@ -279,6 +308,7 @@ def test_a_folder_that_cannot_be_used_is_refused_with_the_place(tmp_path, how, s
     with pytest.raises(DataError, match=says) as caught:
         read_folder(folder)
     assert caught.value.hint
+    assert (how == "accents") == ("Unicode NFC and NFD" in caught.value.hint)
 
 
 def test_a_folder_that_is_not_there(tmp_path):

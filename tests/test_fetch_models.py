@@ -9,18 +9,22 @@ from pathlib import Path
 
 import pytest
 import tiny_checkpoints
+import tiny_composites
 import torch
+import transformers
 from fake_hub import FakeHub, commit, python
 from huggingface_hub import try_to_load_from_cache
 from safetensors.torch import load_file, save_file
 from tiny_clip import write_mclip, write_open_clip
 from tiny_sentence import write_sentence
 
-from xtremex.adapters.layouts import LAYOUTS, lacking, readable, unpickled
+from xtremex.adapters.layouts import LAYOUTS, lacking, readable, unpickled, wanted
 from xtremex.benchmark.convert import convert
+from xtremex.benchmark.fetch import missing_models
 from xtremex.benchmark.run import Options
 from xtremex.errors import DataError, SuiteError
-from xtremex.models.catalogue import backbones, get, load
+from xtremex.models.catalogue import backbones, get, load, parse_backbone
+from xtremex.tasks.catalogue import tasks
 from xtremex.tasks.places import Pins
 
 SUITE = """
@@ -68,13 +72,20 @@ import sys
 from pathlib import Path
 from rich.console import Console
 from xtremex.benchmark.fetch import fetch
+from xtremex.benchmark.fetch import missing_models
 from xtremex.benchmark.run import Options
 from xtremex.benchmark.suite import load_suite
 
 file, out = Path(sys.argv[1]), Options(Path(sys.argv[2]))
 suite = load_suite(str(file), out.places)
 """
-FETCH = START + "print(fetch(suite, out.places, out.pins, Console(), convert='--convert' in sys.argv))"
+FETCH = (
+    START
+    + """
+for how in sys.argv[3:]:
+    print(how, fetch(suite, out.places, out.pins, Console(), convert=how == "converting"))
+"""
+)
 LOAD = (
     START
     + """
@@ -134,16 +145,16 @@ def test_a_suite_of_three_layouts_is_fetched_converted_and_loaded_without_a_conn
     assert get("mclip-xlmr-large-vit-l-14").revision == "refs/pr/2"
     suite, out, home = tmp_path / "models.toml", tmp_path / "runs", tmp_path / "home"
     hub = FakeHub(root)
-    said = python("-c", FETCH, suite, out, address=hub.address, home=home)
-    assert said.endswith("False\n") and re.search(r"own/tiny .* ok", said), said
+    said = python("-c", FETCH, suite, out, "plainly", address=hub.address, home=home)
+    assert said.endswith("plainly False\n") and re.search(r"own/tiny .* ok", said), said
     assert re.search(r"own/clip .*holds only pickled weights \(open_clip_pytorch_model\.bin\)", said), said
     assert "--convert" in said
     pinned = {"own/tiny@main": commit("own/tiny"), f"{MCLIP}@refs/pr/2": commit(MCLIP)}
     assert Pins.read(Options(out).pins).models == pinned
     assert not any(line.endswith(".bin") for line in hub.asked), "nor is anything downloaded for nothing"
-    for again in (("--convert",), ()):
-        said = python("-c", FETCH, suite, out, *again, address=hub.address, home=home)
-        assert said.endswith("True\n") and re.search(r"own/clip .* ok", said), said
+    said = python("-c", FETCH, suite, out, "converting", "again", address=hub.address, home=home)
+    assert "converting True\n" in said and said.endswith("again True\n"), said
+    assert len(re.findall(r"own/clip .* ok", said)) == 2, said
     hub.close()
     assert sum(line.startswith("GET") and line.endswith(".bin") for line in hub.asked) == 1
     assert Pins.read(Options(out).pins).models == {**pinned, "own/clip@main": commit("own/clip")}
@@ -172,10 +183,118 @@ def test_what_the_client_remembers_as_absent_is_found_after_a_conversion(tmp_pat
     hub = FakeHub(root)
     assert python("-c", ask, address=hub.address, home=home) == "none\n"
     assert list(home.rglob(f".no_exist/{pinned}/model.safetensors")), "else this test shows nothing"
-    assert "True\n" in python("-c", FETCH, suite, out, "--convert", address=hub.address, home=home)
+    assert "True\n" in python("-c", FETCH, suite, out, "converting", address=hub.address, home=home)
     hub.close()
     found = try_to_load_from_cache("own/tiny", "model.safetensors", cache_dir=home / "hub", revision=pinned)
     assert isinstance(found, str) and "embeddings" in str(load_file(found).keys())
+
+
+STACK = """
+[backbones.tiny]
+adapter = "sentence_transformers"
+checkpoint = "own/stack"
+
+[backbones.clip]
+adapter = "huggingface"
+checkpoint = "own/code"
+options = { trust_remote_code = true }
+"""
+OWN = """
+from transformers import BertConfig, BertModel
+
+class OwnConfig(BertConfig):
+    model_type = "own-encoder"
+
+class OwnModel(BertModel):
+    config_class = OwnConfig
+"""
+
+
+def test_a_pickled_stack_and_code_of_a_repository_are_fetched_and_loaded(tmp_path):
+    """Both pickles of the stack are converted, once; code comes because it may run."""
+    models, home = tmp_path / "hub" / "models" / "own", tmp_path / "home"
+    stack = write_sentence(models / "stack", "distilbert")
+    shutil.rmtree(models / "stack-inside")
+    for folder in (stack, stack / "2_Dense"):
+        pickle_weights(folder, "model.safetensors", "pytorch_model.bin")
+    code = tiny_checkpoints.write(models / "code", "bert")
+    (code / "own.py").write_text(OWN)
+    described = json.loads((code / "config.json").read_text())
+    own = {"auto_map": {"AutoConfig": "own.OwnConfig", "AutoModel": "own.OwnModel"}}
+    (code / "config.json").write_text(json.dumps(described | own | {"model_type": "own-encoder"}))
+    head, _, tail = SUITE.partition("[backbones.tiny]")
+    head = head.replace("mclip-xlmr-large-vit-l-14", "tiny")
+    suite, out = tmp_path / "stack.toml", tmp_path / "runs"
+    suite.write_text(head + STACK + tail[tail.index("[conditions]") :])
+    hub = FakeHub(tmp_path / "hub")
+    said = python("-c", FETCH, suite, out, "plainly", "converting", "again", address=hub.address, home=home)
+    hub.close()
+    both = r"own/stack .*only pickled weights \(pytorch_model\.bin, 2_Dense/pytorch_model\.bin\)"
+    assert re.search(both, said) and "--convert" in said, said
+    for line in ("plainly False\n", "converting True\n", "again True\n"):
+        assert line in said, said
+    assert len(re.findall(r"own/stack .* ok", said)) == 2 and len(re.findall(r"own/code .* ok", said)) == 3, (
+        said
+    )
+    brought = [line.rpartition("/resolve/")[2].partition("/")[2] for line in hub.asked if "GET" in line]
+    assert sorted(n for n in brought if n.endswith((".bin", ".py"))) == [
+        "2_Dense/pytorch_model.bin",
+        "own.py",
+        "pytorch_model.bin",
+    ]
+    snapshot = next(home.rglob(f"snapshots/{commit('own/stack')}"))
+    for folder in ("", "2_Dense"):
+        made = load_file(snapshot / folder / "model.safetensors")
+        stored = torch.load(stack / folder / "pytorch_model.bin", weights_only=True)
+        assert made.keys() == stored.keys() and all(torch.equal(made[name], stored[name]) for name in made)
+    said = python("-c", LOAD, suite, out, address="http://127.0.0.1:9", home=home, offline=True)
+    for name, repo in (("tiny", "own/stack"), ("clip", "own/code")):
+        assert f"{name} {commit(repo)}\n" in said
+
+
+def test_code_is_fetched_where_it_may_run_and_missed_where_it_is_not_there(tmp_path):
+    names = ["config.json", "model.safetensors", "own.py", "evil.py"]
+    assert wanted("huggingface", {}, names) == ("model.safetensors",)
+    trusted = {"trust_remote_code": True}
+    assert wanted("huggingface", trusted, names) == ("model.safetensors", "*.py")
+    folder = tiny_checkpoints.write(tmp_path / "code", "bert")
+    config = json.loads((folder / "config.json").read_text())
+    classes = {"AutoModel": "own.OwnModel", "AutoTokenizer": ["someone/else--tok.Tok", None]}
+    (folder / "config.json").write_text(json.dumps(config | {"auto_map": classes}))
+    assert lacking("huggingface", {}, folder) == []
+    assert lacking("huggingface", trusted, folder) == ["own.py", "someone/else--tok.py"]
+    (folder / "own.py").touch()
+    assert lacking("huggingface", trusted, folder) == ["someone/else--tok.py"]
+
+
+@pytest.mark.parametrize("name", ["preprocessor_config.json", "processor_config.json"])
+def test_pictures_need_the_file_that_tells_how_they_are_prepared(tmp_path, name):
+    """Where pictures are scored; under either name the library itself finds it there."""
+    folder = tiny_composites.write(tmp_path / "clip", "clip")
+    assert lacking("huggingface", {}, folder) == []
+    assert lacking("huggingface", {}, folder, images=True) == ["preprocessor_config.json"]
+    (folder / "processor_config.json").write_text('{"processor_class": "CLIPProcessor"}')
+    assert lacking("huggingface", {}, folder, images=True) == ["preprocessor_config.json"]
+    content = transformers.CLIPImageProcessor().to_dict()
+    nested = content if name.startswith("pre") else {"image_processor": content}
+    (folder / name).write_text(json.dumps(nested, default=str))
+    assert lacking("huggingface", {}, folder, images=True) == []
+    assert transformers.AutoImageProcessor.from_pretrained(folder).crop_size["height"] == 224
+    assert lacking("open_clip", {}, write_open_clip(tmp_path / "open", "siglip"), images=True) == []
+
+
+def test_a_backbone_with_pictures_lacks_the_file_only_where_pictures_are_scored(tmp_path, monkeypatch):
+    entry = {"adapter": "huggingface", "checkpoint": "own/clip", "revision": "0" * 40, "images": True}
+    backbone = parse_backbone("mine", entry, "suite.toml")
+    folder = tiny_composites.write(tmp_path / "clip", "clip")
+    cached = tmp_path / "hub" / "models--own--clip" / "snapshots"
+    cached.mkdir(parents=True)
+    folder.rename(cached / ("0" * 40))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    pins = Pins.read(tmp_path / "none.json")
+    assert missing_models([backbone], [tasks().get("mini-inference")], pins) == []
+    (line,) = missing_models([backbone], [tasks().get("multi30k")], pins)
+    assert line == "backbone mine: own/clip lacks preprocessor_config.json"
 
 
 WRITERS = {
@@ -226,8 +345,27 @@ def test_weights_of_another_part_are_not_the_encoders():
     """Sentence-transformers repositories have safetensors of a dense layer in a folder of its own."""
     names = ["pytorch_model.bin", "2_Dense/model.safetensors", "config.json"]
     assert not readable("huggingface", names)
-    assert unpickled("huggingface", names) == ("pytorch_model.bin", "model.safetensors")
-    assert readable("a-strangers", names) and unpickled("a-strangers", names) is None
+    assert unpickled("huggingface", names) == {"pytorch_model.bin": "model.safetensors"}
+    assert readable("a-strangers", names) and unpickled("a-strangers", names) == {}
+
+
+def test_pickled_weights_of_a_stack_are_those_of_its_modules_that_have_no_others():
+    top = ["modules.json", "model.safetensors"]
+    nested = [
+        "2_Dense/pytorch_model.bin",
+        "3_LayerNorm/pytorch_model.bin",
+        "3_LayerNorm/model.safetensors",
+        "checkpoint-500/pytorch_model.bin",
+        "2_Dense/optimizer.bin",
+        "old/2_Dense/pytorch_model.bin",
+    ]
+    dense = {"2_Dense/pytorch_model.bin": "2_Dense/model.safetensors"}
+    assert unpickled("sentence_transformers", [*top, *nested]) == dense
+    assert unpickled("huggingface", [*top, *nested]) == {}, "which reads the transformer alone"
+    both = {"pytorch_model.bin": "model.safetensors", **dense}
+    assert unpickled("sentence_transformers", ["modules.json", "pytorch_model.bin", *nested]) == both
+    parts = ["model.safetensors.index.json", "pytorch_model.bin"]
+    assert unpickled("sentence_transformers", parts) == {}, "its safetensors are in parts"
 
 
 def test_tied_weights_old_files_and_training_checkpoints_are_converted(tmp_path):

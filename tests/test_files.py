@@ -24,7 +24,8 @@ from xtremex.tasks.folder import FolderFiles
     "name, content, message",
     [
         ("a.jsonl.gz", b"plain text", "not a gzip file"),
-        ("b.jsonl.gz", gzip.compress(lines(CLASS).encode() * 50)[:-12], "truncated or damaged"),
+        # a fixed time in its header: every process has to collect the same test names
+        ("b.jsonl.gz", gzip.compress(lines(CLASS).encode() * 50, mtime=0)[:-12], "truncated or damaged"),
         ("c.parquet", b"PAR0", "not a Parquet file"),
         ("d.csv", b"text,label", "unknown data format"),
         ("e.json", b'{"data": [', "not valid JSON"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,19 +20,19 @@ import tiny_composites
 import torch
 from PIL import Image
 from rich.console import Console
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from small_suite import write_small, xtremex
 from tiny_checkpoints import write
 from tiny_clip import open_clip, write_open_clip
 from torch.nn.functional import normalize
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, MT5EncoderModel
 
 from xtremex.adapters.huggingface import HuggingFaceEncoder
 from xtremex.adapters.open_clip import OpenClipEncoder
 from xtremex.benchmark.ground import Request, ground
 from xtremex.benchmark.ground_captions import captions_of
 from xtremex.benchmark.suite import load_suite
-from xtremex.errors import ArtifactError, DataError, SuiteError, UnknownName
+from xtremex.errors import ArtifactError, DataError, SuiteError, UnknownName, XtremexError
 from xtremex.models import openmoji
 from xtremex.models.catalogue import load
 from xtremex.models.clip_tower import ClipTower
@@ -70,6 +72,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             lines.append({"image": f"{number}.png", "language": language, "caption": f"{language} {number}"})
     (root / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return root
+
+
+def remade(request: Request) -> str:
+    """What the command says when it is asked again; nothing may be written."""
+    console = Console(file=io.StringIO(), width=300)
+    stamp = (request.out / "grounding.json").stat().st_mtime_ns
+    ground(request, console)
+    assert (request.out / "grounding.json").stat().st_mtime_ns == stamp
+    return console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def request_for(out: Path, checkpoint: Path, captions: str = "openmoji", **further: Any) -> Request:
@@ -165,7 +176,8 @@ def test_the_tables_can_be_pasted_into_a_suite(arms, tmp_path):
     text = write_small(tmp_path).read_text()
     head, rest = text.split(start)
     rest = rest[rest.index("[conditions]") :]
-    path = tmp_path / "own.toml"
+    moved = shutil.copytree(arms, tmp_path / "moved")
+    path = moved / "own.toml"
     path.write_text(head + tables + rest.replace("[grounding]\nsteps = 2\nbatch_size = 8\n", ""))
     suite = load_suite(str(path))
     assert {arm.backbone for pair in suite.pairs for arm in pair.arms.values()} == {
@@ -174,7 +186,11 @@ def test_the_tables_can_be_pasted_into_a_suite(arms, tmp_path):
         "tiny-scrambled-images",
     }
     for backbone in suite.backbones.values():
+        assert Path(backbone.checkpoint).is_relative_to(moved), (
+            "a folder that was moved is read where it lies"
+        )
         load(backbone)
+    assert str(arms) not in tables
 
 
 def test_the_command_prints_a_table_and_does_nothing_twice(checkpoint, tmp_path):
@@ -197,6 +213,7 @@ def test_the_command_prints_a_table_and_does_nothing_twice(checkpoint, tmp_path)
     assert lines[0].split() == ["arm", "loss", "image", "top-1", "chance", "translation", "top-1"]
     assert lines[1].split()[0] == "vision" and lines[-1] == "made"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["made"]
+    assert "%|" not in done.stderr, "no bars of other libraries"
     stamp = (tmp_path / "made" / "grounding.json").stat().st_mtime_ns
     again = xtremex(*command, cwd=tmp_path)
     assert again.returncode == 0 and "nothing to do" in again.stderr and again.stdout == done.stdout
@@ -214,7 +231,72 @@ def test_other_settings_overwrite_nothing(arms, checkpoint, tmp_path):
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.tex"]
 
 
-def test_interrupted_leaves_nothing(checkpoint, tmp_path):
+def test_what_decides_nothing_makes_no_other_arms(arms, checkpoint, tmp_path, monkeypatch):
+    """The order of the arms, the name of the checkpoint's folder, a network with and without its kind."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "test_resnet").mkdir()  # no tower, whatever its name
+    (tmp_path / "test_resnet" / "notes.txt").write_text("notes")
+    named = shutil.copytree(checkpoint, tmp_path / "my model")
+    same = request_for(arms, checkpoint, encoder_lr=1e-2)
+    for changes in (
+        {"arms": same.arms[::-1]},
+        {"tower": "test_resnet"},
+        {"checkpoint": str(named)},
+    ):
+        assert "nothing to do" in remade(replace(same, **changes)), changes
+
+
+@pytest.mark.parametrize("what", ["missing", "changed"])
+def test_damaged_arms_are_not_called_made(arms, checkpoint, tmp_path, what):
+    copy = shutil.copytree(arms, tmp_path / "arms")
+    request = request_for(copy, checkpoint, encoder_lr=1e-2)
+    for name in ("backbones.toml", "vision/open_clip/open_clip_config.json"):  # made to be edited
+        (copy / name).write_text((copy / name).read_text() + "\n")
+    assert "nothing to do" in remade(request)
+    weights = copy / "vision" / "model.safetensors"
+    content = weights.read_bytes()
+    if what == "missing":
+        weights.unlink()
+    else:
+        weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(ArtifactError, match=f"{what}: vision/model.safetensors$") as caught:
+        ground(request, quiet())
+    assert "remove the folder" in caught.value.hint
+
+
+def test_places_that_cannot_be_written_are_refused_first(checkpoint, tmp_path, monkeypatch):
+    inside = tmp_path / "here" / "inside"
+    inside.mkdir(parents=True)
+    monkeypatch.chdir(inside)
+    for out in (".", ".."):
+        with pytest.raises(SuiteError, match="in use"):
+            ground(request_for(Path(out), checkpoint), quiet())
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    ground(request_for(tmp_path / "link", checkpoint, arms=("text",), steps=1), quiet())
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "target" / "grounding.json").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "link", "target"]
+
+
+def test_what_comes_into_the_way_costs_no_finished_arms(checkpoint, tmp_path):
+    out = tmp_path / "made"
+
+    class Meanwhile(io.StringIO):
+        def write(self, text: str) -> int:
+            if "steps" in text:
+                out.mkdir(exist_ok=True)
+                (out / "thesis.tex").write_text("")
+            return super().write(text)
+
+    with pytest.raises(XtremexError, match="the finished arms are in") as caught:
+        ground(request_for(out, checkpoint, arms=("text",), steps=1), Console(file=Meanwhile()))
+    kept = tmp_path / f"made.{os.getpid()}"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made", kept.name]
+    assert str(kept) in caught.value.hint and [path.name for path in out.iterdir()] == ["thesis.tex"]
+    assert HuggingFaceEncoder.load(str(kept / "text")).info.objective == "text-contrastive"
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_leaves_nothing(checkpoint, tmp_path, how):
     command = [sys.executable, "-m", "xtremex", "ground", "huggingface", "--checkpoint", str(checkpoint)]
     command += [
         "--captions",
@@ -233,21 +315,23 @@ def test_interrupted_leaves_nothing(checkpoint, tmp_path):
     started = [sys.executable, "-c", program, *command[1:]]
     process = subprocess.Popen(started, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+    while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert [path.name for path in tmp_path.iterdir()] == [f".made.{process.pid}"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".made.lock", ".made.unfinished"]
+    with pytest.raises(XtremexError, match="another process is writing"):
+        ground(request_for(tmp_path / "made", checkpoint), quiet())
     time.sleep(1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(how)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 2 and "was not written" in said, said
     assert not list(tmp_path.iterdir())
 
 
 def test_what_a_killed_run_left_is_cleared(arms, checkpoint, tmp_path):
-    (tmp_path / ".made.999999999").mkdir()
-    (tmp_path / f".made.{os.getppid()}").mkdir()  # somebody who lives
+    (tmp_path / ".made.unfinished" / "text").mkdir(parents=True)
+    (tmp_path / ".made.lock").write_text("")  # held by nobody any more
     ground(request_for(tmp_path / "made", checkpoint, arms=("text",), steps=1), quiet())
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f".made.{os.getppid()}", "made"]
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
 
 # --- towers ---------------------------------------------------------------------------------------
@@ -272,11 +356,12 @@ def timm_folder(place: Path, *, classes: int = 7) -> Path:
 @pytest.mark.parametrize("kind", ["timm", "open_clip"])
 def test_a_frozen_tower_stays_as_it_was_and_is_written_beside_the_text(kind, checkpoint, folder, tmp_path):
     if kind == "timm":
-        spec = f"timm:test_resnet@{timm_folder(tmp_path / 'timm')}"
+        spec = f"timm:test_resnet@{timm_folder(tmp_path / 'timm@2x')}"
     else:
-        spec = f"open_clip:{write_open_clip(tmp_path / 'clip', 'clip')}"
+        spec = f"open_clip:{write_open_clip(tmp_path / 'clip@laion', 'clip')}"
     eyes = read_eyes(spec)
-    out = ground(request_for(tmp_path / "made", checkpoint, f"folder:{folder}", tower=spec), quiet())
+    request = request_for(tmp_path / "made", checkpoint, f"folder:{folder}", tower=spec)
+    out = ground(request, quiet())
     model, transform, _ = theirs(out / "vision" / "open_clip")
     photograph = str(folder / "3.png")
     with torch.no_grad():
@@ -287,6 +372,8 @@ def test_a_frozen_tower_stays_as_it_was_and_is_written_beside_the_text(kind, che
     assert all(torch.equal(before[name], after[name]) for name in before)
     settings = json.loads((out / "grounding.json").read_text())["settings"]
     assert str(tmp_path) not in json.dumps(settings), "the same arms wherever the tower lies"
+    assert settings["recipe"].keys().isdisjoint({"dim", "image_size"}), "the tower has its own"
+    assert "nothing to do" in remade(replace(request, dim=99, image_size=64))
     # only the text side learned, and in each arm something else
     digests = {
         arm: said["digest"] for arm, said in json.loads((out / "grounding.json").read_text())["arms"].items()
@@ -297,8 +384,6 @@ def test_a_frozen_tower_stays_as_it_was_and_is_written_beside_the_text(kind, che
 def test_frozen_eyes_of_timm_are_the_networks_own_features(folder, tmp_path):
     place = timm_folder(tmp_path / "timm")
     network = timm.create_model("test_resnet", num_classes=7).eval()
-    from safetensors.torch import load_file
-
     network.load_state_dict(load_file(place / "model.safetensors"))
     network.reset_classifier(0)
     eyes = read_eyes(f"timm:test_resnet@{place}")
@@ -401,6 +486,49 @@ def test_an_encoder_by_name_by_adapter_and_with_options(checkpoint, folder, tmp_
         with pytest.raises(error, match=says):
             ground(replace(small, out=tmp_path / "other", **wrong), quiet())
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def test_the_name_of_a_folder_becomes_a_legal_one(checkpoint, folder, tmp_path):
+    named = shutil.copytree(checkpoint, tmp_path / "Größe (my model)")
+    out = ground(request_for(tmp_path / "made", named, f"folder:{folder}", arms=("text",), steps=1), quiet())
+    tables = tomllib.loads((out / "backbones.toml").read_text())["backbones"]
+    assert list(tables) == ["Gr-e-my-model-text"]
+
+
+@pytest.mark.parametrize("kind", ["altclip", "m2m_100", "mt5"])
+def test_what_transformers_reads_of_larger_models(kind, folder, tmp_path):
+    """docs/grounding.md: AutoModel builds the whole, whose text side alone is the arm's."""
+    place = tiny_composites.write(tmp_path / kind, kind)
+    out = ground(request_for(tmp_path / "made", place, f"folder:{folder}", arms=("text",), steps=1), quiet())
+    arm = HuggingFaceEncoder.load(str(out / "text"))
+    if kind == "mt5":
+        model, loading = MT5EncoderModel.from_pretrained(out / "text", output_loading_info=True)
+        part = model.encoder
+        assert not loading["missing_keys"]
+    else:
+        model, loading = AutoModel.from_pretrained(out / "text", output_loading_info=True)
+        part = model.get_submodule(arm.family.body)
+        assert any(name.startswith(("vision_model.", "decoder.")) for name in loading["missing_keys"])
+        assert not any(name.startswith(("text_", "encoder.")) for name in loading["missing_keys"])
+    own = arm.body.state_dict()
+    assert part.state_dict().keys() == own.keys()
+    assert all(torch.equal(own[name], tensor) for name, tensor in part.state_dict().items())
+
+
+def test_captions_longer_than_open_clip_reads_are_cut_alike(tmp_path, folder):
+    """By tokens: of Chinese nearly every character is one, and 77 characters are more than 77 tokens."""
+    pictures = shutil.copytree(folder, tmp_path / "pictures")
+    rows = [json.loads(line) for line in (pictures / "captions.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["caption"] = "船は昨日の夜" * 20 + row["caption"]
+    (pictures / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    bert = write(tmp_path / "bert", "bert")
+    config = BertConfig.from_pretrained(bert, max_position_embeddings=128)  # more than open_clip reads
+    torch.manual_seed(0)
+    BertModel(config).save_pretrained(bert)
+    assert len(HuggingFaceEncoder.load(str(bert)).tokenizer(rows[0]["caption"][:77])["input_ids"]) > 77
+    out = ground(request_for(tmp_path / "made", bert, f"folder:{pictures}", arms=("vision",)), quiet())
+    assert json.loads((out / "grounding.json").read_text())["arms"]["vision"]["open_clip"] is True
 
 
 @pytest.mark.parametrize("kind", ["bert", "mt5", "m2m_100"])

@@ -174,6 +174,11 @@ def test_stored_arms_keep_their_address(config, digest, start):
         ({"steps": 0}, SuiteError, "grounding.steps"),
         ({"batch_size": 1}, SuiteError, "grounding.batch_size"),
         ({"warmup": 2.0}, SuiteError, "grounding.warmup"),
+        ({"encoder_lr": 0.0}, SuiteError, "grounding.encoder_lr: 0.0 is not a number above 0"),
+        ({"encoder_lr": float("nan")}, SuiteError, "grounding.encoder_lr"),
+        ({"tower_lr": -1.0}, SuiteError, "grounding.tower_lr"),
+        ({"max_norm": 0.0}, SuiteError, "grounding.max_norm"),
+        ({"weight_decay": -0.1}, SuiteError, "grounding.weight_decay"),
     ],
 )
 def test_impossible_configurations_are_refused(changes, error, says):

@@ -315,6 +315,23 @@ def test_a_suite_takes_a_pair_of_the_catalogue_and_changes_what_it_wants(tmp_pat
 def test_a_suite_that_takes_an_unknown_pair_is_told_the_nearest(tmp_path: Path) -> None:
     path = tmp_path / "suite.toml"
     path.write_text(SMALL.replace('name = "muse"\n[pairs.arms]', 'from = "xlm-r-larg-ladder"\n[pairs.arms]'))
-    with pytest.raises(UnknownName, match=r"suite\.toml: pairs\.from") as caught:
+    with pytest.raises(UnknownName, match=r"suite\.toml: pairs\[0\]\.from") as caught:
         load_suite(str(path))
     assert "xlm-r-large-ladder" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ('from = ["xlm-r-base"]', r"suite\.toml: pairs\[0\]\.from: expected str, found `\['xlm-r-base'\]`"),
+        ('from = "xlm-r-base"\narms = ["text"]', r"suite\.toml: pairs\.xlm-r-base\.arms: expected a table"),
+    ],
+)
+def test_a_pair_of_the_catalogue_that_is_written_wrongly_is_refused_by_place(
+    tmp_path: Path, table: str, said: str
+) -> None:
+    own = re.sub(r"^(text|vision) = .*\n", "", SMALL, flags=re.MULTILINE)
+    path = tmp_path / "suite.toml"
+    path.write_text(own.replace('name = "muse"\n[pairs.arms]', table))
+    with pytest.raises(SuiteError, match=said):
+        load_suite(str(path))

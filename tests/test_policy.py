@@ -22,19 +22,27 @@ from xtremex.models.use import Use
 
 CPU = Numerics("cpu", "fp32")
 XLMR = Facts(
-    max_length=512, max_length_trained=512, pair_encoding="joint", pooling="mean", text_prefix="", dropout=0.1
+    max_length=512,
+    max_length_trained=512,
+    pair_encoding="joint",
+    pooling="mean",
+    pooled_unit_norm=False,
+    text_prefix="",
+    dropout=0.1,
 )
 CLIP = Facts(
     max_length=77,
     max_length_trained=77,
     pair_encoding="joint",
     pooling="eos",
+    pooled_unit_norm=False,
     text_prefix="",
     dropout=0.0,
     causal=True,
 )
 E5 = replace(XLMR, text_prefix="query: ", pair_encoding="separate")
 LAION = replace(XLMR, max_length_trained=77)
+UNIT = replace(XLMR, pooled_unit_norm=True)
 
 
 def _terms(policy: Policy, *facts: Facts, one_backbone: bool = False) -> Terms:
@@ -57,7 +65,11 @@ def _terms(policy: Policy, *facts: Facts, one_backbone: bool = False) -> Terms:
         # what both accept, not what they were trained on
         (Policy(), (XLMR, LAION), [{}, {}]),
         (Policy(max_length="trained"), (XLMR, LAION), [{"max_length": 77}, {"max_length": 77}]),
-        (Policy(), (XLMR, CLIP), [{"max_length": 77, "dropout": 0.0}, {"pooling": "mean"}]),
+        (
+            Policy(),
+            (XLMR, CLIP),
+            [{"max_length": 77, "dropout": 0.0}, {"pooling": "mean", "dropout": 0.0}],
+        ),
         (
             Policy(pooling="native", dropout="native", max_length=64),
             (XLMR, CLIP),
@@ -66,7 +78,16 @@ def _terms(policy: Policy, *facts: Facts, one_backbone: bool = False) -> Terms:
         (Policy(), (XLMR, E5), [{"pair_encoding": "separate"}, {}]),
         (Policy(prefix="none"), (E5, E5), [{"text_prefix": ""}, {"text_prefix": ""}]),
         (Policy(prefix="none"), (XLMR, XLMR), [{}, {}]),
-        (Policy(dropout=0.05), (XLMR, CLIP), [{"max_length": 77, "dropout": 0.05}, {"dropout": 0.05, "pooling": "mean"}]),
+        (Policy(pooling="mean"), (XLMR, XLMR), [{}, {}]),
+        # the headline rate says nothing of attention and activations: a number is put everywhere
+        (Policy(dropout=0.1), (XLMR, XLMR), [{"dropout": 0.1}, {"dropout": 0.1}]),
+        (Policy(), (XLMR, replace(XLMR, dropout=0.2)), [{"dropout": 0.1}, {"dropout": 0.1}]),
+        # heads read vectors of unit length times 10: of one kind, and not alike
+        (Policy(), (XLMR, UNIT), [{}, {"pooling": "mean"}]),
+        (Policy(pooling="mean"), (XLMR, UNIT), [{}, {"pooling": "mean"}]),
+        (Policy(pooling="mean"), (XLMR, replace(XLMR, pooled_unit_norm=None)), [{}, {"pooling": "mean"}]),
+        (Policy(), (UNIT, UNIT), [{}, {}]),
+        (Policy(), (XLMR, replace(UNIT, pooling="cls")), [{}, {"pooling": "mean"}]),
         (Policy(pooling="cls"), (XLMR, XLMR), [{"pooling": "cls"}, {"pooling": "cls"}]),
         # an explicit wish needs no facts
         (Policy(max_length=32, pair_encoding="separate", dropout=0.2), (Facts(), Facts()),
@@ -86,6 +107,13 @@ def test_an_unknown_fact_leaves_its_aspect_alone_in_all_arms() -> None:
     assert list(terms.uses.values()) == [Use(max_length=77), Use()]
 
 
+def test_equal_poolings_need_the_length_of_the_vectors_and_unequal_ones_do_not() -> None:
+    silent = replace(XLMR, pooled_unit_norm=None)
+    assert _terms(Policy(), XLMR, silent).unsettled == {"pooling": ("b1",)}
+    unequal = _terms(Policy(), XLMR, replace(silent, pooling="cls"))
+    assert not unequal.unsettled and unequal.values["pooling"] == "mean"
+
+
 def test_arms_of_one_backbone_share_everything_unless_the_suite_asks() -> None:
     terms = _terms(Policy(), Facts(), Facts(), one_backbone=True)
     assert not terms and not terms.values and not terms.unsettled
@@ -100,6 +128,7 @@ def test_arms_of_one_backbone_share_everything_unless_the_suite_asks() -> None:
         (Policy(max_length=512), CLIP, "max_length = 512.*`arm1` .*`b1`.* accepts 77 tokens"),
         (Policy(pair_encoding="joint"), E5, 'pair_encoding = "joint".*reads the two texts of a pair apart'),
         (Policy(pooling="cls"), CLIP, 'pooling = "cls".*is causal'),
+        (Policy(dropout=0.1), CLIP, r"dropout = 0\.1.*`arm1`.*was trained without dropout"),
     ],
 )
 def test_what_an_arm_is_known_to_be_unable_to_do_is_refused(policy: Policy, facts: Facts, said: str) -> None:
@@ -115,6 +144,8 @@ def test_words_for_a_signature_and_for_a_terminal() -> None:
         "at most 77 tokens" in words and "sentence vector mean" in words and "pairs of texts joint" in words
     )
     assert "not settled: dropout" in words and "xtremex check b1" in words
+    assert "sentence vector and dropout as each was trained" in terms_words(_terms(Policy(), XLMR, XLMR))
+    assert "dropout 0" in terms_words(_terms(Policy(), XLMR, CLIP))
     assert in_short(_terms(Policy(), XLMR, XLMR)) == ""
 
 
@@ -194,12 +225,29 @@ def test_a_policy_that_says_something_wrong_is_refused(
     assert hint in raised.value.hint and str(tmp_path) in raised.value.message
 
 
+def test_messages_name_places_in_one_style(tmp_path: Path) -> None:
+    """``file: pairs.NAME.key``, whether a value's type or its meaning is wrong."""
+    places = []
+    for policy in ('max_length = "acepted"', "max_length = 3"):
+        with pytest.raises(SuiteError) as raised:
+            _plan(tmp_path, f"[pairs.policy]\n{policy}")
+        places.append(raised.value.message.partition(" =")[0].partition(": expected")[0])
+    assert set(places) == {f"{tmp_path / 'small.toml'}: pairs.muse.policy.max_length"}
+
+
+def test_dropout_for_an_encoder_that_has_none_is_refused_by_the_plan(tmp_path: Path) -> None:
+    with pytest.raises(SuiteError, match=r"pairs\.muse\.policy\.dropout = 0\.1.*`muse`.*without dropout"):
+        _plan(tmp_path, "[pairs.policy]\ndropout = 0.1")
+
+
 def test_plan_prints_the_policy_of_pairs_with_different_backbones(tmp_path: Path) -> None:
     _plan(tmp_path, '[pairs.policy]\nmax_length = 48\npooling = "mean"')
     done = xtremex("plan", tmp_path / "small.toml", "--out", tmp_path / "runs", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     (line,) = (x for x in done.stdout.splitlines() if x.startswith("pair muse"))
-    assert "at most 48 tokens, sentence vector mean" in line and "not settled: pair_encoding, dropout" in line
+    assert (
+        "at most 48 tokens, sentence vector mean" in line and "not settled: pairs of texts, dropout" in line
+    )
     write_small(tmp_path)
     plain = xtremex("plan", tmp_path / "small.toml", "--out", tmp_path / "runs", "--device", "cpu")
     assert "pair muse" not in plain.stdout  # its arms have one backbone
@@ -211,13 +259,18 @@ def test_plan_prints_the_policy_of_pairs_with_different_backbones(tmp_path: Path
 INFO = EncoderInfo("xlm-roberta", "mlm", "unigram:1", 32, 2, 512, 512, dropout=0.1)
 
 
-def _said(*infos: EncoderInfo, longest: int = 128) -> tuple[dict[tuple[str, str], str], list[str]]:
+KINDS = {"tagging", "spans"}
+
+
+def _said(
+    *infos: EncoderInfo, longest: int = 128, policy: Policy = Policy(), kinds: set[str] = KINDS
+) -> tuple[dict[tuple[str, str], str], list[str]]:
     """Caveats and differences of a pair whose catalogue states all facts truly."""
     facts = [Facts(**{key: getattr(info, key) for key in vars(Facts())}) for info in infos]
-    terms = _terms(Policy(), *facts)
-    pair = Pair("p", {name: Arm("x") for name in terms.uses})
+    terms = _terms(policy, *facts)
+    pair = Pair("p", {name: Arm("x") for name in terms.uses}, policy=policy)
     known = {name: asdict(info) for name, info in zip(terms.uses, infos, strict=True)}
-    found = caveats(pair, terms, known, longest)
+    found = caveats(pair, terms, known, longest, kinds)
     return {(c["arm"], c["aspect"]): c["text"] for c in found}, differing(known, terms)
 
 
@@ -249,27 +302,73 @@ def test_what_the_policy_settles_is_no_difference_and_what_it_cannot_is() -> Non
         INFO, max_length=64, max_length_trained=64, dropout=0.0, pooling="eos", text_prefix="query: "
     )
     found, odd = _said(INFO, replace(other, tokenizer_id="bpe:2"))
-    assert odd == ["tokenizer_id"]
+    assert odd == ["tokenizer"]
     assert ("", "tokenizer_id") in found and 'arm1 "query: "' in found["", "text_prefix"]
     assert ("", "dropout") not in found and ("", "pooling") not in found
     # both arms read less than a task asks for
     assert {arm for arm, aspect in found if aspect == "max_length"} == {"arm0", "arm1"}
 
 
+def test_what_the_policy_changes_in_an_arm_is_its_caveat() -> None:
+    other = replace(INFO, max_length=64, max_length_trained=64, dropout=0.0, pair_encoding="separate")
+    found, _ = _said(INFO, replace(other, pooled_unit_norm=True))
+    assert found["arm0", "policy"].endswith(
+        "longest input 64 tokens (accepts 512); pairs of texts separate (its own: joint); dropout 0 (its own: 0.1)"
+    )
+    assert found["arm1", "policy"].endswith(
+        "policy: sentence vector mean (its own: mean, of unit length times 10)"
+    )
+    # a limit beyond every task changes nothing
+    assert not _said(INFO, INFO, policy=Policy(max_length=256))[0]
+
+
+def test_a_prefix_that_the_policy_takes_away_is_told() -> None:
+    e5 = replace(INFO, text_prefix="query: ")
+    found, _ = _said(e5, e5, policy=Policy(prefix="none"))
+    assert {arm for arm, aspect in found if aspect == "policy"} == {"arm0", "arm1"}
+    assert 'text prefix none (its own: "query: ")' in found["arm0", "policy"]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "causal", "cut"),
+    [
+        ({"classification"}, "sees nothing to its right", "longer texts are cut"),
+        ({"tagging"}, "sees nothing to its right, which costs tagging, whose heads read single tokens", "are cut"),
+        ({"spans"}, "costs span reading, whose", "are cut, contexts of questions are read in more windows"),
+        ({"tagging", "spans"}, "costs tagging and span reading, whose", "in more windows"),
+    ],
+)  # fmt: skip
+def test_a_caveat_tells_only_of_tasks_that_the_suite_has(kinds: set[str], causal: str, cut: str) -> None:
+    found, _ = _said(INFO, replace(INFO, causal=True), longest=1024, kinds=kinds)
+    assert found["arm1", "causal"].endswith(causal) or f"{causal} heads" in found["arm1", "causal"]
+    assert found["arm1", "max_length"].endswith(cut)
+
+
 def test_heads_that_read_vectors_of_unlike_scale_are_told() -> None:
     """Native vectors of unit length are multiplied by 10 before a head; the mean that a policy sets is not."""
-    found, _ = _said(INFO, replace(INFO, pooled_unit_norm=True))
+    unit = replace(INFO, pooled_unit_norm=True)
+    found, odd = _said(INFO, unit, policy=Policy(pooling="native"))
     assert "arm0 mean, arm1 mean, of unit length times 10" in found["", "pooling"]
-    assert ("", "pooling") not in _said(INFO, replace(INFO, pooled_unit_norm=True, pooling="cls"))[0]
+    assert odd == ["sentence vector"]
+    for settled in (unit, replace(unit, pooling="cls")):
+        found, odd = _said(INFO, settled)
+        assert ("", "pooling") not in found and not odd
+
+
+def test_differences_are_told_in_words() -> None:
+    assert _said(INFO, replace(INFO, hidden_size=64, causal=True))[1] == ["hidden size", "causal masking"]
 
 
 def test_an_unsettled_aspect_is_told_where_the_arms_do_differ_in_it() -> None:
     terms = _terms(Policy(), XLMR, Facts())
     pair = Pair("p", {name: Arm("x") for name in terms.uses})
     infos = {"arm0": asdict(INFO), "arm1": asdict(replace(INFO, dropout=0.0))}
-    (only,) = caveats(pair, terms, infos, 128)
+    (only,) = caveats(pair, terms, infos, 128, KINDS)
     assert only["aspect"] == "dropout" and only["arm"] == ""
-    assert "arm0 0.1, arm1 0;" in only["text"] and "`b1` (`xtremex check b1` prints it)" in only["text"]
+    assert (
+        "arm0 0.1 (as trained), arm1 0 (as trained);" in only["text"]
+        and "`b1` (`xtremex check b1` prints it)" in only["text"]
+    )
 
 
 def test_the_policy_in_words() -> None:
@@ -285,4 +384,6 @@ def test_the_policy_in_words() -> None:
         "dropout": ("shared", "0 (its own: 0.1)", "0"),
         "text prefix": ("native", "none", "none"),
     }
+    twins = policy_words(pair, _terms(Policy(), XLMR, XLMR), dict.fromkeys(("arm0", "arm1"), asdict(INFO)))
+    assert [line["arms"]["arm0"] for line in twins if line["aspect"] == "dropout"] == ["0.1 (as trained)"]
     assert not re.search(r"None|Use\(", str(lines))

@@ -195,6 +195,8 @@ CAVEATS = (
     "mixed / causal: causal mask: a token sees nothing to its right",
     "mixed / padded: attends to its padding (every input is padded to 40 tokens)",
     "mixed / text, causal, padded: reads 24 tokens, where tasks of the suite ask for up to 128",
+    "mixed / text: used otherwise than by itself, by the pair's policy: longest input 24 tokens (accepts 64); dropout 0",
+    "mixed / causal: used otherwise than by itself, by the pair's policy: sentence vector mean (its own: eos)",
 )
 
 
@@ -218,7 +220,7 @@ def test_policy_and_traits_of_the_arms_are_in_the_tables(ran: Path) -> None:
         "mixed dropout shared causal, padded: 0; text: 0 (its own: 0.1)",
         "mixed causal metaclip2 open_clip open_clip 24 yes no",
         "mixed padded siglip open_clip open_clip 40 no 40",
-        "1 pair of encoders: mixed (arms causal, padded, text; not matched: they differ in family, causal)",
+        "1 pair of encoders: mixed (arms causal, padded, text; not matched: they differ in family, causal masking)",
     ):
         assert said in page, said
 
@@ -228,8 +230,8 @@ def test_the_signature_and_the_record_carry_the_policy(ran: Path) -> None:
     assert "|policy:mixed=len24,mean,drop0|" in record["signature"]
     (pair,) = record["pairs"]
     assert all(caveat.keys() == {"arm", "aspect", "text"} for caveat in pair["caveats"])
-    assert pair["note"] == "Not a matched pair: the arms differ in family, causal."
-    assert pair["differing"] == ["family", "causal"]
+    assert pair["note"] == "Not a matched pair: the arms differ in family, causal masking."
+    assert pair["differing"] == ["family", "causal masking"]
     assert {line["aspect"] for line in pair["policy"]} >= {"longest input", "dropout"}
     assert record["backbones"]["xlmr"]["max_length"] == 64  # the encoder as it is
 
@@ -245,6 +247,42 @@ def test_an_older_record_without_policies_still_gives_a_report(
     (older / "suite.json").write_text(json.dumps(record))
     page = Page(rebuild(older).read_text(encoding="utf-8")).words()
     assert "Fair use" not in page and "padded to 40" not in page
+
+
+def test_a_finished_folder_gets_a_newer_record_without_training(
+    ran: Path, tmp_path: Path, without_figures: None
+) -> None:
+    """Policies and caveats of a run from before there were any."""
+    runs = shutil.copytree(ran.parent, tmp_path / "runs")
+    place = runs / "towers" / "suite.json"
+    record = json.loads(place.read_text(encoding="utf-8"))
+    older = {key: value for key, value in record.items() if key != "record"}
+    older["pairs"] = [
+        {key: value for key, value in pair.items() if key not in ("policy", "caveats")}
+        for pair in record["pairs"]
+    ]
+    place.write_text(json.dumps(older), encoding="utf-8")
+    rebuild(place.parent)
+    made = {path: path.stat().st_mtime_ns for path in (runs / "store").rglob("*") if path.is_file()}
+    options = Options(out=runs, device="cpu", precision="fp32", workers=1)
+    run(str(ran.parents[1] / "towers.toml"), options, Console(quiet=True))
+    assert json.loads(place.read_text(encoding="utf-8"))["pairs"] == record["pairs"]
+    assert made == {path: path.stat().st_mtime_ns for path in (runs / "store").rglob("*") if path.is_file()}
+    assert CAVEATS[0] in Page((place.parent / "report.html").read_text(encoding="utf-8")).words()
+
+
+def test_the_note_on_sentence_vectors_tells_of_the_kinds_there_are(
+    ran: Path, tmp_path: Path, without_figures: None
+) -> None:
+    told = "The sentence vector is what heads read"
+    assert f"{told}." in Page((ran / "report.html").read_text(encoding="utf-8")).words()
+    other = shutil.copytree(ran, tmp_path / "other")
+    record = json.loads((ran / "suite.json").read_text(encoding="utf-8"))
+    for target, kind in zip(record["targets"], ("answer-retrieval", "mining", "spans"), strict=True):
+        target["kind"] = kind
+    (other / "suite.json").write_text(json.dumps(record))
+    page = Page(rebuild(other).read_text(encoding="utf-8")).words()
+    assert f"{told} and what answer retrieval compares; bitext mining: scored on the encoder's own." in page
 
 
 def test_a_suite_may_leave_poolings_and_dropout_as_they_are(tmp_path: Path) -> None:

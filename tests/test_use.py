@@ -12,6 +12,7 @@ import tiny_checkpoints
 import torch
 import transformers
 from tiny_clip import write_open_clip
+from tiny_sentence import write_sentence
 from torch import nn
 from toy_encoder import ToyEncoder
 from toy_tasks import PLACES, THINGS, make, toy_task
@@ -19,7 +20,11 @@ from toy_tasks import PLACES, THINGS, make, toy_task
 from xtremex.adapters.base import Encoded, EncoderInfo
 from xtremex.adapters.huggingface import HuggingFaceEncoder
 from xtremex.adapters.open_clip import OpenClipEncoder
+from xtremex.adapters.sentence_transformers import SentenceTransformersEncoder
+from xtremex.benchmark.policy import settle
+from xtremex.benchmark.schema import Arm, Pair, Policy
 from xtremex.errors import SuiteError
+from xtremex.models.catalogue import Backbone, Facts
 from xtremex.models.heads import SentenceHead, sentence_vectors
 from xtremex.models.use import Use, applied, used
 from xtremex.tasks.base import Model, SpanExample, TrainedKind
@@ -82,6 +87,48 @@ def test_dropout_is_set_everywhere_and_taken_back(name: str) -> None:
             assert _varies(model) == (rate > 0) and encoder.info.dropout == rate
             assert SentenceHead(encoder.info, 2).dropout.p == rate  # heads have their encoder's
     assert _varies(model) == native and encoder.info == ToyEncoder().info
+
+
+def test_one_rate_is_put_everywhere_whatever_the_headline_says() -> None:
+    """M2M-100 states 0.1 and has none between the layers of its feed-forward networks."""
+    model = MODELS["m2m-100"]()
+    encoder = cast(Any, Bare(model, replace(ToyEncoder().info, dropout=0.1)))
+    inside = model.layers[0]
+    assert (inside.dropout, inside.activation_dropout) == (0.1, 0.0)
+    facts = Facts(dropout=0.1)
+    base = Backbone(name="b", adapter="huggingface", checkpoint="x", facts=facts)
+    pair = Pair("p", {"a": Arm("b")}, policy=Policy(dropout=0.1))
+    use = settle(pair, {"b": base}, Path("s.toml")).uses["a"]
+    with applied(encoder, use, "b"):
+        assert (inside.dropout, inside.activation_dropout) == (0.1, 0.1)
+    assert inside.activation_dropout == 0.0
+
+
+def test_arms_that_differ_in_unit_length_alone_are_read_alike(tmp_path: Path) -> None:
+    """XLM-R's mean and E5's: one pooling, and heads would read the second times 10."""
+    plain = HuggingFaceEncoder.load(str(tiny_checkpoints.write(tmp_path / "xlmr", "xlm-roberta")))
+    e5 = SentenceTransformersEncoder.load(str(write_sentence(tmp_path / "e5", "e5")))
+    assert plain.info.pooling == e5.info.pooling and e5.info.pooled_unit_norm
+    arms: dict[str, Any] = {"a": plain, "b": e5}
+    backbones = {
+        name: Backbone(
+            name=name,
+            adapter="huggingface",
+            checkpoint="x",
+            facts=Facts(**{key: getattr(arm.info, key) for key in vars(Facts())}),
+        )
+        for name, arm in arms.items()
+    }
+    for policy in (Policy(), Policy(pooling="mean")):
+        pair = Pair("p", {name: Arm(name) for name in arms}, policy=policy)
+        uses = settle(pair, backbones, Path("s.toml")).uses
+        for name, arm in arms.items():
+            batch = arm.tokenizer(["the ship left the harbour"], return_tensors="pt")
+            with applied(arm, uses[name], name), torch.no_grad():
+                out = arm(batch["input_ids"], batch["attention_mask"])
+                assert torch.allclose(
+                    sentence_vectors(out, arm.info), out.hidden_states[-1].mean(1), atol=1e-5
+                )
 
 
 def test_an_error_inside_leaves_the_encoder_as_it_was() -> None:

@@ -20,7 +20,7 @@ from torch import nn
 from ...errors import unknown
 from ..base import EncoderInfo
 from ..describe import quiet
-from . import copies, outputs, tokens
+from . import copies, outputs, tokens, training
 from .bench import Bench, Failed, Skipped, expect
 from .texts import SCRIPTS, SENTENCES
 
@@ -43,12 +43,13 @@ def check(
     """Run the checks (or those of ``names``, keys of ``CHECKS``) on any adapter's instance and leave it as it was.
 
     Args:
-        encoder: what an adapter's ``load`` returned.
+        encoder: what an adapter's ``load`` returned, on any device: inputs and copies are put on it.
         names: keys of ``CHECKS``; None runs all of them.
         again: loads the same checkpoint once more. With it, weights that the first load left random are found; without
-            it, only weights that a load of the *saved* encoder leaves random.
+            it, only weights that a load of the *saved* encoder leaves random. What is drawn from a fixed seed instead of
+            being read is found for the saved encoder alone, whose file can be changed.
 
-    All of them cost about a hundred forward passes of one short text, one backward pass, ten copies written to the
+    All of them cost about a hundred forward passes of one short text, one backward pass, eleven copies written to the
     temporary directory one after the other and read again, and one new process (``pickling``: the seconds that importing
     torch and transformers takes). An exception of the adapter's own code is a failed check, not an exception of this
     function.
@@ -62,21 +63,21 @@ def check(
             raise unknown("check", name, CHECKS)
     if not isinstance(encoder, nn.Module):
         return [CheckResult("protocol", "failed", f"{type(encoder).__name__} is not a torch.nn.Module")]
-    training = encoder.training
+    mode = encoder.training
     gradients = {name: parameter.grad for name, parameter in encoder.named_parameters()}
     encoder.eval()
     bench = Bench(encoder, again)
     results = []
     try:
         # quiet: what is refused on purpose, and texts longer than the model's limit, would be remarked upon
-        with torch.random.fork_rng(devices=[]), quiet():
+        with torch.random.fork_rng(devices=bench.accelerators), quiet():
             for name in chosen:
                 results.append(_run(name, bench))
                 if name == "protocol" and results[-1].status == "failed":
                     break  # nothing else can be tried
     finally:
         bench.close()
-        encoder.train(training)
+        encoder.train(mode)
         for name, parameter in encoder.named_parameters():
             parameter.grad = gradients[name]
     return results
@@ -125,10 +126,10 @@ CHECKS: dict[str, Callable[[Bench], str]] = {
     "padding": outputs.padding,
     "batch": outputs.batch,
     "order": outputs.order,
-    "determinism": outputs.determinism,
+    "determinism": training.determinism,
     "precision": outputs.precision,
     "causality": outputs.causality,
-    "gradient": outputs.gradient,
+    "gradient": training.gradient,
     "offsets": tokens.offsets,
     "words": tokens.words,
     "pairs": tokens.pairs,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,8 @@ __all__ = [
 
 TOLERANCE = 1e-4
 """Largest difference, relative to the largest state, that reordered float32 sums may cause."""
+SEED = 20_260_000
+"""Seeds of the loads count from here; one that nobody would choose shows whether a load sets its own."""
 TRIES = 60
 """Further runs of a failed check that look for a shorter text; they cost time only where something is wrong."""
 
@@ -53,6 +54,9 @@ class Bench:
     def __init__(self, encoder: Any, again: Callable[[], Any] | None = None) -> None:
         self.encoder = encoder
         self.again = again
+        self.device = _device(encoder)
+        self.reseeded = False
+        """Whether a load set the seed of torch's generator, on which all other randomness stands."""
         self._folders = tempfile.TemporaryDirectory()
 
     def close(self) -> None:
@@ -68,13 +72,31 @@ class Bench:
     @cached_property
     def reloaded(self) -> Any:
         """The encoder of ``saved``."""
-        with _seeded(1):
-            return type(self.encoder).load(str(self.saved)).eval()
+        return self.load(1)
 
     def loaded_again(self) -> Any:
         """A second encoder of the same weights, loaded while torch's generator stands somewhere else."""
-        with _seeded(2):
-            return (self.again or (lambda: type(self.encoder).load(str(self.saved))))().eval()
+        return self.load(2, self.again)
+
+    def load(self, place: int, how: Callable[[], Any] | None = None) -> Any:
+        """What ``how`` loads, by default the encoder of ``saved``, on the device of the encoder under test.
+
+        Loads of different ``place`` find torch's generator in different places.
+        """
+        seed = SEED + place
+        with torch.random.fork_rng(devices=self.accelerators):
+            torch.manual_seed(seed)
+            copy = how() if how else type(self.encoder).load(str(self.saved))
+            self.reseeded |= torch.initial_seed() != seed
+        return copy.eval().to(self.device)
+
+    @property
+    def accelerators(self) -> list[torch.device]:
+        """Devices with a generator of their own."""
+        return [self.device] if self.device.type == "cuda" else []
+
+    def generators(self) -> list[Tensor]:
+        return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in self.accelerators)]
 
     def encode(self, texts: Iterable[str], length: int = 0, limit: int = 0) -> tuple[Tensor, Tensor]:
         return encode(self.encoder, texts, length, limit)
@@ -84,15 +106,15 @@ class Bench:
             return self.encoder(ids, mask)
 
 
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
+def _device(encoder: Any) -> torch.device:
+    tensor = next(
+        (tensor for tensors in (encoder.parameters(), encoder.buffers()) for tensor in tensors), None
+    )
+    return torch.device("cpu") if tensor is None else tensor.device
 
 
 def encode(encoder: Any, texts: Iterable[str], length: int = 0, limit: int = 0) -> tuple[Tensor, Tensor]:
-    """Ids and mask (B, T) of ``texts``, cut at ``limit`` tokens.
+    """Ids and mask (B, T) of ``texts`` on the encoder's device, cut at ``limit`` tokens.
 
     They are padded to the longest text, or to ``length``, or to what the encoder demands.
     """
@@ -104,7 +126,8 @@ def encode(encoder: Any, texts: Iterable[str], length: int = 0, limit: int = 0) 
         max_length=target or limit or encoder.info.max_length,
         return_tensors="pt",
     )
-    return batch["input_ids"], batch["attention_mask"]
+    device = _device(encoder)
+    return batch["input_ids"].to(device), batch["attention_mask"].to(device)
 
 
 def expect(condition: bool, message: str) -> None:
