@@ -92,8 +92,8 @@ def find(
 
     Raises:
         SuiteError: a hub id without revision, or a folder with one.
-        ArtifactError: no such folder, none of ``markers`` in it, an id that is neither on the hub nor in its cache, or weights
-            of a PEFT adapter (LoRA) beside those of the network.
+        ArtifactError: no such folder, none of ``markers`` in it, an id that is neither on the hub nor in its cache, or
+            weights of a PEFT adapter (LoRA) beside those of the network.
     """
     # absolute: whoever asks for more of the checkpoint later may stand elsewhere
     folder = Path(checkpoint).expanduser().absolute()
@@ -117,10 +117,12 @@ def find(
 
 def _whole(folder: Path, checkpoint: str) -> Path:
     """``folder``, unless there is more to the network than its own weights."""
-    extra = [name for name in ("adapter_config.json", "adapter_model.safetensors") if (folder / name).is_file()]
+    extra = [
+        name for name in ("adapter_config.json", "adapter_model.safetensors") if (folder / name).is_file()
+    ]
     if extra:
         raise ArtifactError(
-            f"`{checkpoint}` holds an adapter of PEFT (LoRA) beside its weights ({', '.join(extra)}), which would be ignored",
+            f"`{checkpoint}` holds an adapter of PEFT (LoRA) beside its weights, which would be ignored: {', '.join(extra)}",
             "merge the adapter into the weights and save both as one model (PEFT: merge_and_unload), or remove its files",
         )
     return folder
@@ -141,7 +143,8 @@ def _download(
             failures.append(error)
     else:
         raise ArtifactError(
-            f"`{checkpoint}` at revision `{revision or 'main'}` is no folder, and as a hub id it {_lacking(failures[0], markers)}",
+            f"`{checkpoint}` at revision `{revision or 'main'}` is no folder, and as a hub id it "
+            f"{_lacking(failures[0], markers)}",
             f"check the spelling; with a network, type: hf download {checkpoint}"
             f"{f' --revision {revision}' if revision else ''} (and unset HF_HUB_OFFLINE); or give the path of a folder",
         ) from failures[0]

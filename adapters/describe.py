@@ -100,7 +100,7 @@ def _is_causal(model: Any) -> bool:
 
 
 def _objective(config: Any) -> str:
-    """What a plain encoder was pre-trained for, by the class that it was saved from; ``unknown`` where that tells nothing."""
+    """What a plain encoder was pre-trained for, by the class it was saved from; ``unknown`` where that tells nothing."""
     for head, objective in HEADS.items():
         if any(name.endswith(head) for name in getattr(config, "architectures", None) or ()):
             return objective

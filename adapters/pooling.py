@@ -18,8 +18,8 @@ Pooling = Literal["mean", "cls", "eos", "last"]
 def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
     """States (B, T, H) under ``mask`` (B, T) -> (B, H).
 
-    ``mean`` over the tokens; ``cls`` the first; ``eos`` the closing token; ``last`` the last position, be it padding. Another
-    name is a ``SuiteError``.
+    ``mean`` over the tokens; ``cls`` the first; ``eos`` the closing token; ``last`` the last position, be it padding.
+    Another name is a ``SuiteError``.
     """
     if pooling == "cls":
         return states[:, 0]

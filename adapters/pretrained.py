@@ -71,8 +71,8 @@ def load_model(folder: Path, config: Any, checkpoint: str, trust_remote_code: bo
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ArtifactError(
             f"the weights of `{checkpoint}` cannot be loaded: {first_line(error)}",
-            "only complete safetensors are read (no pointers of git LFS); a repository without them often has them at another "
-            "revision",
+            "only complete safetensors are read (no pointers of git LFS); a repository without them often has them at "
+            "another revision",
         ) from error
     harmless = _harmless(model)
     refuse_wrong_weights(

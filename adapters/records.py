@@ -28,8 +28,9 @@ def write_info(folder: Path, info: EncoderInfo, adapter: str) -> None:
 def recorded(folder: Path, adapter: str, commit: str | None, *more: str) -> dict[str, Any]:
     """Of what ``save`` recorded in ``folder``, the fields ``RECORDED`` and ``more`` that are not None.
 
-    Empty for a checkpoint from elsewhere, and where another adapter saved it: what is said of the vector of a whole stack is
-    not true of the transformer inside. The ``commit`` of a hub repository counts in place of a recorded one. A record that names no adapter (of ``ground``, of older versions) is taken.
+    Empty for a checkpoint from elsewhere, and where another adapter saved it: what is said of the vector of a whole stack
+    is not true of the transformer inside. A record that names no adapter (of ``ground``, of older versions) is taken. The
+    ``commit`` of a hub repository counts in place of a recorded one.
 
     Raises:
         ArtifactError: an ``xtremex.json`` that is no record of an encoder, or says what this version does not know.
@@ -48,10 +49,12 @@ def recorded(folder: Path, adapter: str, commit: str | None, *more: str) -> dict
     except SuiteError as error:
         raise ArtifactError(
             error.message,
-            "another version of xtremex wrote the folder, or it was edited: install that version, save the encoder again, or "
-            "delete the file, and what only it tells is lost",
+            "another version of xtremex wrote the folder, or it was edited: install that version, save the encoder again, "
+            "or delete the file, and what only it tells is lost",
         ) from error
-    found = {name: getattr(info, name) for name in (*RECORDED, *more)} | ({"revision": commit} if commit else {})
+    found = {name: getattr(info, name) for name in (*RECORDED, *more)} | (
+        {"revision": commit} if commit else {}
+    )
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -7,15 +7,27 @@ different objects under one name are an error.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from ..errors import SuiteError, unknown
 
-__all__ = ["Registry", "adapters"]
+__all__ = ["Described", "Registry", "adapters"]
+
+
+@dataclass(frozen=True)
+class Described:
+    """Of a class: the first line of its docstring, and the keywords of its ``load`` besides ``revision``."""
+
+    loads: str = ""
+    options: tuple[str, ...] = ()
 
 
 class Registry:
@@ -54,6 +66,28 @@ class Registry:
         package = __name__.rsplit(".", 2)[0]
         loaded = import_module(module, package) if module.startswith(".") else import_module(module)
         return getattr(loaded, attribute) if attribute else loaded
+
+    def described(self, name: str) -> Described:
+        """What the source of the class ``name`` says of it, read without importing it or what it needs.
+
+        Raises:
+            UnknownName: no such name; carries its neighbours.
+        """
+        module, _, attribute = self._entry(name).value.partition(":")
+        package = __name__.rsplit(".", 2)[0]
+        try:
+            spec = find_spec(module, package) if module.startswith(".") else find_spec(module)
+            source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
+            tree = ast.parse(source)
+        except (ImportError, OSError, ValueError, SyntaxError):
+            return Described()  # listed all the same: whoever asks for the object gets the reason
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and node.name == attribute:
+                first = (ast.get_docstring(node) or "").partition("\n")[0].strip()
+                loads = [n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "load"]
+                options = [a.arg for load in loads for a in load.args.kwonlyargs if a.arg != "revision"]
+                return Described(first.rstrip("."), tuple(options))
+        return Described()
 
     def _entry(self, name: str) -> EntryPoint:
         try:

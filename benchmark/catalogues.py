@@ -28,7 +28,7 @@ def print_listing(what: str) -> None:
         "tasks": (TASKS, _tasks()),
         "backbones": (BACKBONES, _backbones()),
         "pairs": (PAIRS, _pairs()),
-        "adapters": (("adapter", "from"), ((name, adapters.origin(name)) for name in adapters.names())),
+        "adapters": (("adapter", "loads", "options", "from"), _adapters()),
         "suites": (("suite", "title", "file"), _suites()),
         "kinds": (("kind", "from"), _kinds()),
     }[what]
@@ -223,6 +223,12 @@ def _unlike(facts: Facts, first: Facts) -> str:
     return (
         ", ".join([*different, *(f"{key.replace('_', ' ')} unknown" for key in unknown)]) or "nothing known"
     )
+
+
+def _adapters() -> Rows:
+    for name in adapters.names():
+        told = adapters.described(name)
+        yield name, told.loads or "-", ", ".join(told.options) or "-", adapters.origin(name)
 
 
 def _kinds() -> Rows:

@@ -6,13 +6,15 @@ import dataclasses
 import json
 import unicodedata
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
 
 from ..adapters.registry import adapters
 from ..errors import SuiteError, unknown
+from .option import parse_option
 from .screen import console as _console
 from .screen import folded, print_table
 
@@ -28,9 +30,12 @@ SPELT = 8
 """Characters up to which a counter-example is also spelt out in code points, where it holds any that cannot be seen."""
 
 
-def print_check(name: str, checkpoint: str, revision: str | None) -> bool:
-    """Load an encoder and print the contract kit's table and what it declares; True when nothing failed."""
-    backbone = _backbone(name, checkpoint, revision)
+def print_check(name: str, checkpoint: str, revision: str | None, options: Sequence[str] = ()) -> bool:
+    """Load an encoder and print the contract kit's table and what it declares; True when nothing failed.
+
+    ``options`` (``KEY=VALUE``) are further keywords of the adapter's ``load``, before those of a backbone's table.
+    """
+    backbone = _backbone(name, checkpoint, revision, dict(map(parse_option, options)))
     console = _console()
     if not console.is_terminal:
         encoder, results = _checked(backbone)
@@ -43,8 +48,8 @@ def print_check(name: str, checkpoint: str, revision: str | None) -> bool:
     return all(result.status != "failed" for result in results)
 
 
-def _backbone(name: str, checkpoint: str, revision: str | None) -> Backbone:
-    from ..models.catalogue import backbones, get, parse_backbone
+def _backbone(name: str, checkpoint: str, revision: str | None, options: dict[str, Any]) -> Backbone:
+    from ..models.catalogue import Facts, backbones, get, parse_backbone
 
     if name.partition("@")[0] in backbones():
         if checkpoint:
@@ -52,7 +57,11 @@ def _backbone(name: str, checkpoint: str, revision: str | None) -> Backbone:
                 f"`{name}` is a backbone, and its checkpoint is `{get(name).checkpoint}`",
                 f"leave --checkpoint out, or name an adapter: {', '.join(adapters.names())}",
             )
-        return get(f"{name}@{revision}" if revision else name)
+        found = get(f"{name}@{revision}" if revision else name)
+        # facts are stated of the backbone as it is in the catalogue
+        return (
+            dataclasses.replace(found, options=found.options | options, facts=Facts()) if options else found
+        )
     if name not in adapters.names():
         raise unknown("backbone or adapter", name, [*backbones(), *adapters.names()])
     if not checkpoint:
@@ -60,8 +69,8 @@ def _backbone(name: str, checkpoint: str, revision: str | None) -> Backbone:
             f"`{name}` is an adapter, and no checkpoint was named",
             f"xtremex check {name} --checkpoint ID_OR_FOLDER",
         )
-    table = {"adapter": name, "checkpoint": checkpoint} | ({"revision": revision} if revision else {})
-    return parse_backbone(name, table, "command line")
+    table = {"adapter": name, "checkpoint": checkpoint, "options": options}
+    return parse_backbone(name, table | ({"revision": revision} if revision else {}), "command line")
 
 
 def _checked(backbone: Backbone) -> tuple[Encoder, list[CheckResult]]:

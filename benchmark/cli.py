@@ -241,11 +241,14 @@ def check(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A backbone, or an adapter with --checkpoint.")],
     checkpoint: Annotated[str, typer.Option(help="Hub id or folder, when NAME is an adapter.")] = "",
     revision: Annotated[str, typer.Option(help="Revision of a hub checkpoint.")] = "",
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Option of the adapter; may be repeated.")
+    ] = None,
 ) -> None:
     """Run the contract kit on an encoder; exits with 1 when a check fails."""
     from .checking import print_check
 
-    if not print_check(name, checkpoint, revision or None):
+    if not print_check(name, checkpoint, revision or None, option or ()):
         raise SystemExit(1)
 
 

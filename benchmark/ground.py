@@ -30,6 +30,7 @@ from ..models.recipe import OBJECTIVES, GroundingConfig, Recipe, frozen_tower, n
 from .environment import numerics
 from .ground_captions import captions_of
 from .ground_files import print_scores
+from .option import parse_option
 from .plan import Numerics
 from .progress import duration
 from .store import file_digest
@@ -185,7 +186,10 @@ def _put(beside: Path, out: Path) -> None:
 def _backbone(request: Request) -> Backbone:
     """The encoder by its name in the catalogue, from another place if one is named; or any by its adapter."""
     name, _, _ = request.backbone.partition("@")
-    changes: dict[str, Any] = {"options": dict(map(_option, request.options)), "frozen": list(request.freeze)}
+    changes: dict[str, Any] = {
+        "options": dict(map(parse_option, request.options)),
+        "frozen": list(request.freeze),
+    }
     if name in catalogue.backbones():
         found = catalogue.get(request.backbone)
         if request.checkpoint:
@@ -208,16 +212,6 @@ def _backbone(request: Request) -> Backbone:
     return parse_backbone(
         own, table | ({"revision": request.revision} if request.revision else {}), "command line"
     )
-
-
-def _option(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise SuiteError(f"--option {text}: no KEY=VALUE", '--option text_prefix="query: "')
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value
 
 
 def _recipe(request: Request, captions: CaptionSet) -> tuple[Recipe, str | None]:

@@ -87,6 +87,8 @@ def settle(pair: Pair, backbones: Mapping[str, Backbone], path: Path) -> Terms:
 
 def _decisive(needed: Sequence[str], facts: Mapping[str, Facts]) -> tuple[list[Any], list[str]]:
     """Values of the first needed fact in which the arms differ, else of the last; and the arms that do not state it."""
+    stated: dict[str, Any] = {}
+    silent: list[str] = []
     for fact in needed:
         stated = {name: getattr(known, fact) for name, known in facts.items()}
         silent = [name for name, value in stated.items() if value is None]

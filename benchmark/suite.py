@@ -380,7 +380,7 @@ def _check_pinned(backbone: Backbone, path: Path) -> None:
 
 def is_hub_id(backbone: Backbone) -> bool:
     """Whether the checkpoint is an id of the Hugging Face hub rather than a folder or a package."""
-    known = re.fullmatch(r"[\w.-]+/[\w.-]+", backbone.checkpoint)
+    known = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", backbone.checkpoint)
     return bool(known) and not Path(backbone.checkpoint).is_dir()
 
 

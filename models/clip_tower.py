@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..adapters import _compat
-from ..adapters.checkpoints import find, load_exactly, read_json, read_weights
+from ..adapters.checkpoints import load_exactly, read_json, read_weights
 from ..adapters.open_clip_tower import (
     CONFIG,
     WEIGHTS,
     empty_tower,
+    find_checkpoint,
     inner_config_of,
     read_model_cfg,
     text_weights,
@@ -83,7 +84,7 @@ class ClipTower(ImageTower):
         """
         _compat.prepare()
         # exactly the files that the adapter asks for: anything more would be looked for on the network
-        folder, _ = find(checkpoint, revision, [CONFIG, WEIGHTS[0]] if model else [CONFIG], WEIGHTS)
+        folder, _ = find_checkpoint(checkpoint, revision, model)
         model_cfg = read_model_cfg(folder, model, checkpoint)
         weights = read_weights(folder, WEIGHTS)
         visual = read_visual(model_cfg, weights, checkpoint)

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from ..adapters import _compat
-from ..adapters.checkpoints import find, load_exactly, read_json, read_weights
+from ..adapters.checkpoints import load_exactly, read_json, read_weights
 from ..adapters.describe import first_line
-from ..adapters.open_clip_tower import CONFIG, WEIGHTS, read_model_cfg
+from ..adapters.open_clip_tower import WEIGHTS, find_checkpoint, read_model_cfg
 from ..errors import ArtifactError
 from .clip_tower import ClipTower, empty_visual, preprocessing, read_visual, transform_of
 from .recipe import frozen_tower
@@ -78,7 +78,7 @@ def read_eyes(spec: str) -> Eyes:
 
 def _open_clip(checkpoint: str, revision: str | None) -> Eyes:
     _compat.prepare()
-    folder, _ = find(checkpoint, revision, [CONFIG], WEIGHTS)
+    folder, _ = find_checkpoint(checkpoint, revision, None)
     model_cfg = read_model_cfg(folder, None)
     visual = read_visual(model_cfg, read_weights(folder, WEIGHTS), checkpoint)
     kept = {key: model_cfg[key] for key in ("vision_cfg", "quick_gelu") if key in model_cfg}

@@ -33,7 +33,7 @@ class Use:
     pooling: Literal["mean", "cls"] | None = None
     """What heads read as a sentence vector: mean or first token of the last states, in place of the native vector."""
     dropout: float | None = None
-    """Every dropout probability of the encoder and its heads while they train, whatever ``info.dropout``, the headline rate."""
+    """Every dropout probability of the encoder and its heads while they train; ``info.dropout`` is but the headline rate."""
     text_prefix: str | None = None
 
     def __bool__(self) -> bool:
@@ -70,10 +70,15 @@ def used(info: EncoderInfo, use: Use, name: str) -> EncoderInfo:
 def applied(encoder: Encoder, use: Use, name: str) -> Iterator[None]:
     """``encoder`` (named ``name`` in messages) used as ``use`` says; as it was afterwards.
 
-    Raises ``SuiteError`` as :func:`used`, and for dropout asked of an encoder that has none anywhere.
+    Raises ``SuiteError`` as :func:`used`, for ``cls`` where no special token stands first, and for dropout asked of an
+    encoder that has none anywhere.
     """
+    from ..adapters.pooling import check_pooling
+
     before = encoder.info
     after = used(before, use, name)
+    if use.pooling is not None:
+        check_pooling(use.pooling, encoder.tokenizer, before, name)
     places = [] if use.dropout is None else _dropout(cast("nn.Module", encoder))
     if use.dropout and not places:
         raise SuiteError(

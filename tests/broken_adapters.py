@@ -39,7 +39,7 @@ class Broken(TinyEncoder):
 
 class AttendsPadding(Broken):
     def forward(self, input_ids, attention_mask):
-        return super().forward(input_ids, torch.ones_like(attention_mask))
+        return super().forward(input_ids, torch.ones_like(attention_mask))._replace(mask=attention_mask)
 
 
 class PoolsPadding(Broken):

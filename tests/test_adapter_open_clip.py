@@ -143,7 +143,8 @@ def test_confounds_are_declared(folders):
     info = {kind: OpenClipEncoder.load(str(folder)).info for kind, folder in folders.items()}
     assert {kind: (i.causal, i.attends_padding, i.pad_to, i.pooling) for kind, i in info.items()} == {
         **dict.fromkeys(("xlm-roberta", "roberta", "mt5"), (False, False, None, "mean")),
-        **dict.fromkeys(("bert", "m2m_100"), (False, False, None, "cls")),
+        "bert": (False, False, None, "pooler"),  # M2M-100 has none of its own
+        "m2m_100": (False, False, None, "cls"),
         "clip": (True, False, None, "eos"),
         "siglip": (False, True, 64, "last"),
         "metaclip2": (True, False, None, "eos"),
@@ -239,7 +240,9 @@ def test_other_poolers_and_projections(tmp_path):
         assert torch.allclose(encoder(ids, mask).projected, model.encode_text(ids), atol=1e-5)
     assert encoder.info.pooling == "pooler"
     configure(folder, hf_pooler_type="cls_last_hidden_state_pooler")
-    edit(folder, lambda weights: [weights.pop(name) for name in list(weights) if "transformer.pooler" in name])
+    edit(
+        folder, lambda weights: [weights.pop(name) for name in list(weights) if "transformer.pooler" in name]
+    )
     assert OpenClipEncoder.load(str(folder)).info.pooling == "cls"
 
 

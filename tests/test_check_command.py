@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from tiny_checkpoints import write
 
+from xtremex.adapters import adapters
 from xtremex.adapters.contract import CHECKS
 from xtremex.benchmark.checking import print_check
 from xtremex.errors import SuiteError, UnknownName
@@ -66,6 +68,62 @@ def test_a_screen_of_80_columns_shows_the_shortest_counter_example(tmp_path):
     failed = [line.split()[0] for line in lines if " failed " in line]
     assert failed == ["offsets", "words"] and f"{len(CHECKS) - 2} passed, 2 failed" in lines
     assert re.search(r"offsets +failed .*\n +shortest text that shows it: `\w`", printed)
+
+
+def test_options_of_the_adapter_are_given_to_its_load(folder, capsys):
+    command = [sys.executable, "-m", "xtremex", "check", "huggingface", "--checkpoint", str(folder)]
+    command += [
+        "--option",
+        "pooling=cls",
+        "--option",
+        "max_length_trained=32",
+        "--option",
+        "text_prefix=query: ",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    facts = tomllib.loads(done.stdout.splitlines()[-1])["facts"]
+    assert {key: facts[key] for key in ("pooling", "max_length_trained", "text_prefix")} == {
+        "pooling": "cls",
+        "max_length_trained": 32,
+        "text_prefix": "query: ",
+    }
+    with pytest.raises(SuiteError, match="has no option `poolin`") as caught:
+        print_check("huggingface", str(folder), None, ["poolin=cls"])
+    assert "did you mean `pooling`" in caught.value.hint
+    with pytest.raises(SuiteError, match="--option cls: no KEY=VALUE"):
+        print_check("huggingface", str(folder), None, ["cls"])
+
+
+def test_options_count_before_those_of_a_backbone_whose_facts_they_change(monkeypatch):
+    from xtremex.benchmark.checking import _backbone
+
+    named = _backbone("labse", "", None, {})
+    other = _backbone("labse", "", None, {"pooling": "mean", "licence": "x"})
+    assert named.options == {"pooling": "cls"} and named.facts.pooling == "cls"
+    assert other.options == {"pooling": "mean", "licence": "x"} and other.facts.pooling is None
+
+
+def test_the_list_of_adapters_says_what_each_loads_and_takes():
+    code = (
+        "import json, sys, dataclasses; from xtremex.adapters import adapters;"
+        "print(json.dumps({n: dataclasses.asdict(adapters.described(n)) for n in adapters.names()}));"
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    told = json.loads(done.stdout)
+    built_in = {"huggingface", "mclip", "muse", "open_clip", "sentence_transformers"}
+    assert all(told[name]["loads"] for name in built_in)
+    for name in built_in:  # read from the source, and the same as the class itself says
+        parameters = inspect.signature(adapters.get(name).load).parameters.values()
+        own = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "revision"]
+        assert told[name]["options"] == own, name
+    command = [sys.executable, "-m", "xtremex", "list", "adapters"]
+    printed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    [row] = [line for line in printed.splitlines() if line.split()[:1] == ["open_clip"]]
+    assert "text tower of any open_clip model" in row and " model " in row
 
 
 def test_what_cannot_be_checked_is_said_in_two_lines(tmp_path):

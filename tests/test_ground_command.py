@@ -259,18 +259,16 @@ def test_damaged_arms_are_not_called_made(arms, checkpoint, tmp_path, what):
         weights.unlink()
     else:
         weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(ArtifactError, match=f"{what}: vision/model.safetensors$") as caught:
+    with pytest.raises(ArtifactError, match=f"were written: {what}: vision/model.safetensors\n") as caught:
         ground(request, quiet())
     assert "remove the folder" in caught.value.hint
 
 
 def test_places_that_cannot_be_written_are_refused_first(checkpoint, tmp_path, monkeypatch):
-    inside = tmp_path / "here" / "inside"
-    inside.mkdir(parents=True)
-    monkeypatch.chdir(inside)
-    for out in (".", ".."):
-        with pytest.raises(SuiteError, match="in use"):
-            ground(request_for(Path(out), checkpoint), quiet())
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(SuiteError, match="in use"):
+        ground(request_for(Path("."), checkpoint), quiet())
     (tmp_path / "link").symlink_to(tmp_path / "target")
     ground(request_for(tmp_path / "link", checkpoint, arms=("text",), steps=1), quiet())
     assert (tmp_path / "link").is_symlink() and (tmp_path / "target" / "grounding.json").is_file()

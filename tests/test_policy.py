@@ -260,10 +260,11 @@ INFO = EncoderInfo("xlm-roberta", "mlm", "unigram:1", 32, 2, 512, 512, dropout=0
 
 
 KINDS = {"tagging", "spans"}
+DEFAULT = Policy()
 
 
 def _said(
-    *infos: EncoderInfo, longest: int = 128, policy: Policy = Policy(), kinds: set[str] = KINDS
+    *infos: EncoderInfo, longest: int = 128, policy: Policy = DEFAULT, kinds: set[str] = KINDS
 ) -> tuple[dict[tuple[str, str], str], list[str]]:
     """Caveats and differences of a pair whose catalogue states all facts truly."""
     facts = [Facts(**{key: getattr(info, key) for key in vars(Facts())}) for info in infos]

@@ -130,3 +130,26 @@ def test_retention_before_and_after_end_to_end(folders, hub, tmp_path, monkeypat
     assert done.returncode == 0, done.stderr
     reported = json.loads((out / "retention" / "report.json").read_text())["retention"]
     assert {(line["arm"], line["condition"]) for line in reported} == {("vision", "none"), ("vision", "mnli")}
+
+
+def test_every_vision_language_checkpoint_of_the_catalogue_is_scored_on_pictures():
+    """All that `huggingface` loads with images: those of one resolution are `siglip`, also where they are SigLIP 2."""
+    named = ("altclip", "chinese-clip", "siglip", "metaclip2")
+    found = {
+        n: b.images for n, b in backbones().items() if b.adapter == "huggingface" and n.startswith(named)
+    }
+    assert len(found) == 16 and all(found.values()), found
+
+
+def test_a_siglip_without_head(folders, tmp_path):
+    """SigLIP So400m i18n: the library draws a head that the checkpoint has not."""
+    folder = write_with_processor(tmp_path, "siglip")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["no_head"] = True
+    (folder / "config.json").write_text(json.dumps(config))
+    weights = load_file(folder / "model.safetensors")
+    for part in ("weight", "bias"):
+        weights.pop(f"text_model.head.{part}")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    pooled = torch.randn(2, 32)
+    assert torch.equal(TransformersTower.load(str(folder)).text_features(pooled), normalize(pooled, dim=-1))

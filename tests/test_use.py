@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 import tiny_checkpoints
+import tiny_composites
 import torch
 import transformers
 from tiny_clip import write_open_clip
@@ -234,3 +235,14 @@ def test_answer_retrieval_compares_the_vectors_that_the_use_names(tmp_path: Path
         scores[pooling] = outcome.metrics["map@20"][0].tolist()
     assert scores[None] == scores["mean"]  # its native pooling
     assert scores["cls"] != scores["mean"]
+
+
+def test_the_first_token_of_a_text_is_no_sentence_vector(tmp_path):
+    """SigLIP's tokenizer closes a text and opens none."""
+    encoder = HuggingFaceEncoder.load(str(tiny_composites.write(tmp_path / "siglip", "siglip")))
+    with pytest.raises(
+        SuiteError, match="`looking` cannot be pooled by `cls`.*no special token before a text"
+    ):
+        with applied(encoder, Use(pooling="cls"), "looking"):
+            pass
+    assert encoder.info.sentence == "native"

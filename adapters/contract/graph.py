@@ -1,4 +1,4 @@
-"""Which weights an output was computed from, read off autograd's graph: a look costs milliseconds, a backward pass seconds."""
+"""Which weights an output was computed from, read off autograd's graph: cheaper than a backward pass of each output."""
 
 from __future__ import annotations
 

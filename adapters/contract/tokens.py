@@ -137,6 +137,8 @@ def language_code(bench: Bench) -> str:
         """Ids before a text and behind it that come from none of its characters."""
         coded = tokenizer(text)
         ids, parts = coded["input_ids"], coded.sequence_ids()
+        if 0 not in parts:  # nothing left of the text, so all that stands there may be either
+            return set(ids), set(ids)
         start, stop = parts.index(0), len(parts) - parts[::-1].index(0)
         return set(ids[:start]), set(ids[stop:])
 
