@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import unicodedata
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -14,7 +17,7 @@ from xtremex.adapters import _compat
 _compat.prepare()
 
 import transformers  # noqa: E402
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers  # noqa: E402
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers  # noqa: E402
 
 CORPUS = [
     "The ship left the harbour in the evening and came back in the morning",
@@ -27,17 +30,23 @@ SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "i
 
 @cache
 def unigram():
-    """XLM-R's pipeline, trained once (two trainings may differ): NFKC, spaces as metaspace, `<s> a </s> </s> b </s>`."""
-    tokenizer = Tokenizer(models.Unigram())
+    """XLM-R's pipeline: NFKC, spaces as metaspace, `<s> a </s> </s> b </s>`.
+
+    Its pieces are counted here: two trainings with the library may differ, and so would tests in two processes.
+    """
+    specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    words = Counter(f"▁{word}" for text in CORPUS for word in unicodedata.normalize("NFKC", text).split())
+    letters = Counter("".join(words.elements()))
+    room = 120 - len(specials) - len(letters)
+    pieces = dict(sorted(words.items(), key=lambda item: (-item[1], item[0]))[:room]) | letters
+    total = sum(pieces.values())
+    scores = [(piece, math.log(count / total)) for piece, count in sorted(pieces.items())]
+    tokenizer = Tokenizer(models.Unigram([*((name, 0.0) for name in specials), *scores], unk_id=3))
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")]
     )
-    specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    trainer = trainers.UnigramTrainer(
-        vocab_size=120, special_tokens=specials, unk_token="<unk>", show_progress=False
-    )
-    tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in specials])
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
