@@ -122,7 +122,7 @@ def models(tmp_path_factory) -> dict[str, Model]:
     )
     made = {}
     for name, case in CASES.items():
-        torch.manual_seed(0)
+        torch.manual_seed(1)
         head = kind(case.kind).head(encoder, task(name, ())) if name in TRAINED else None
         made[name] = Model(encoder, head)
     made["image-text"] = Model(ToyEncoder(), tower=StubTower())

@@ -37,8 +37,12 @@ def unigram():
     specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     words = Counter(f"▁{word}" for text in CORPUS for word in unicodedata.normalize("NFKC", text).split())
     letters = Counter("".join(words.elements()))
+    parts = Counter(
+        word[i:j] for word in words.elements() for i in range(len(word)) for j in range(i + 2, len(word) + 1)
+    )
     room = 120 - len(specials) - len(letters)
-    pieces = dict(sorted(words.items(), key=lambda item: (-item[1], item[0]))[:room]) | letters
+    kept = sorted(parts.items(), key=lambda item: (-item[1] * len(item[0]), item[0]))[:room]
+    pieces = dict(kept) | letters
     total = sum(pieces.values())
     scores = [(piece, math.log(count / total)) for piece, count in sorted(pieces.items())]
     tokenizer = Tokenizer(models.Unigram([*((name, 0.0) for name in specials), *scores], unk_id=3))
