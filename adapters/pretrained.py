@@ -20,7 +20,7 @@ from .checkpoints import BUFFERS, refuse_wrong_weights
 from .describe import first_line, quiet
 from .families import Family, family_of
 
-__all__ = ["blueprint", "empty", "headless", "load_model", "read_config", "without_pooler"]
+__all__ = ["blueprint", "empty", "headless", "load_model", "read_config", "read_folder", "without_pooler"]
 
 HEADS = frozenset(
     "cls lm_head lm_predictions mask_predictions predictions pooler classifier qa_outputs head vocab_projector "
@@ -50,7 +50,6 @@ def load_model(folder: Path, config: Any, checkpoint: str, trust_remote_code: bo
         SuiteError: a model whose text encoder cannot be taken out (``families``).
         ArtifactError: no complete safetensors, or missing, unexpected or misshapen weights.
     """
-    from safetensors import SafetensorError
     from transformers import MODEL_MAPPING, AutoModel
 
     family, kind = family_of(config, checkpoint), MODEL_MAPPING.get(type(config), None)
@@ -58,9 +57,30 @@ def load_model(folder: Path, config: Any, checkpoint: str, trust_remote_code: bo
         loader, options = _text_only(kind, family), {}
     else:
         loader, options = AutoModel, without_pooler(kind) | {"trust_remote_code": trust_remote_code}
+    model, report = read_folder(loader, folder, config, checkpoint, **options)
+    harmless = _harmless(model)
+    refuse_wrong_weights(
+        model,
+        checkpoint,
+        missing=map(str, report["missing_keys"]),
+        misshapen=map(str, report["mismatched_keys"]),
+        unexpected=(key for key in report["unexpected_keys"] if not harmless(key)),
+    )
+    return _untied(model, family)
+
+
+def read_folder(
+    loader: Any, folder: Path, config: Any, checkpoint: str, **options: Any
+) -> tuple[Any, dict[str, Any]]:
+    """What ``loader.from_pretrained`` makes of a folder in float32, from safetensors only, and its report of the weights.
+
+    The report is for the caller to judge: what is missing was drawn at random. ``ArtifactError`` where nothing can be read.
+    """
+    from safetensors import SafetensorError
+
     try:
         with quiet():
-            model, report = loader.from_pretrained(
+            return loader.from_pretrained(
                 folder,
                 config=config,
                 dtype=torch.float32,
@@ -74,15 +94,6 @@ def load_model(folder: Path, config: Any, checkpoint: str, trust_remote_code: bo
             "only complete safetensors are read (no pointers of git LFS); a repository without them often has them at "
             "another revision",
         ) from error
-    harmless = _harmless(model)
-    refuse_wrong_weights(
-        model,
-        checkpoint,
-        missing=map(str, report["missing_keys"]),
-        misshapen=map(str, report["mismatched_keys"]),
-        unexpected=(key for key in report["unexpected_keys"] if not harmless(key)),
-    )
-    return _untied(model, family)
 
 
 def blueprint(model: Any) -> tuple[Any, ...]:

@@ -16,10 +16,10 @@ from torch.nn import functional
 
 from ..adapters import _compat
 from ..adapters.checkpoints import find
-from ..adapters.describe import first_line, quiet
+from ..adapters.describe import first_line
 from ..adapters.families import Family, family_of
 from ..adapters.layouts import LAYOUTS, PARTS
-from ..adapters.pretrained import headless, read_config
+from ..adapters.pretrained import headless, read_config, read_folder
 from ..errors import ArtifactError, SuiteError
 from . import pictures
 from .tower import ImageTower
@@ -106,19 +106,9 @@ class TransformersTower(ImageTower):
 
 def _whole(folder: Path, config: Any, family: Family, checkpoint: str) -> Any:
     """The whole model as the library loads it; no weight behind pictures or projections may be random."""
-    from safetensors import SafetensorError
     from transformers import AutoModel
 
-    try:
-        with quiet():
-            model, report = AutoModel.from_pretrained(
-                folder, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
-            )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ArtifactError(
-            f"the weights of `{checkpoint}` cannot be loaded: {first_line(error)}",
-            "only complete safetensors are read; a repository without them often has them at another revision",
-        ) from error
+    model, report = read_folder(AutoModel, folder, config, checkpoint)
     if headless(config):  # what the library drew in its place
         for path in family.projections:
             model.set_submodule(path, nn.Identity())
