@@ -11,8 +11,18 @@ from typing import Any
 from .estimator import Fit, Tier
 from .overlap import DAGGER
 from .results import Answer, Estimate, Gain
+from .secondary import FailureTest, Registration, Sensitivity
+from .settings import Settings
 
-__all__ = ["answers", "cautions", "overlap_caution", "scale_caution", "signature"]
+__all__ = [
+    "answers",
+    "cautions",
+    "failure_cautions",
+    "overlap_caution",
+    "registration_cautions",
+    "scale_caution",
+    "signature",
+]
 
 ARMS = {
     "vision": "the vision-language arm",
@@ -27,17 +37,21 @@ POINTS = 100.0
 def answers(suite: Mapping[str, Any], estimates: Sequence[Estimate], gains: Sequence[Gain]) -> list[Answer]:
     """Primary contrasts first, then placebos, in the order of the pairs.
 
-    Gains where a pair has no contrast.
+    The grand effect, or that of the condition which the suite names as primary; gains where a pair has no
+    contrast.
     """
-    overall = {(g.pair, g.arm): g for g in gains if g.condition == "*" and g.target == "*"}
-    conditions = sum(c["name"] != "none" for c in suite["conditions"])
-    alpha = float(suite["analysis"]["alpha"])
+    settings = Settings.of(suite)
+    family = "primary" if settings.primary else "grand"
+    wanted = settings.primary or "*"
+    overall = {(g.pair, g.arm): g for g in gains if g.condition == wanted and g.target == "*"}
+    conditions = 1 if settings.primary else sum(c["name"] != "none" for c in suite["conditions"])
+    alpha = settings.alpha
     several = len(suite["pairs"]) > 1
     found: list[Answer] = []
     for pair in suite["pairs"]:
         name = pair["name"]
         prefix = f"{name}: " if several else ""
-        mine = [e for e in estimates if e.pair == name and e.family == "grand"]
+        mine = [e for e in estimates if e.pair == name and e.family == family]
         for contrast in pair["contrasts"]:
             for e in mine:
                 if e.contrast == contrast["name"]:
@@ -147,6 +161,16 @@ def cautions(suite: Mapping[str, Any], tier: Tier, seeds: int) -> list[str]:
             f"{seeds} seeds in the smallest cell, fewer than the recommended {RECOMMENDED_SEEDS}: read every "
             "inconclusive result beside its minimum detectable effect."
         )
+    if tier != "T0" and seeds == 2:
+        found.append(
+            "Two seeds: a run variance has one degree of freedom per cell; only effects far beyond the noise can "
+            "be told."
+        )
+    if Settings.of(suite).df == "pooled":
+        found.append(
+            "Pooled degrees of freedom assume one run variance for all cells; where one is noisier than the "
+            "others the test errs too often."
+        )
     restarted = [r for r in suite["runs"] if r.get("attempt", 0) > 0 or r.get("intermediate_attempt", 0) > 0]
     collapsed = [r for r in suite["runs"] if r.get("collapsed") or r.get("intermediate_collapsed")]
     for runs, what in ((restarted, "restarted after a failed attempt"), (collapsed, "collapsed and kept")):
@@ -214,11 +238,61 @@ def _listed(runs: Sequence[Mapping[str, Any]], shown: int = 6) -> str:
     return "; ".join(names) + (f"; and {len(runs) - shown} more" if len(runs) > shown else "")
 
 
-def signature(suite: Mapping[str, Any], tier: Tier, alpha: float) -> str:
-    """The suite's signature with the test and its corrections behind it."""
-    margins = suite["analysis"]
-    return (
-        f"{suite['signature']}|test:MWV-t/{tier}/welch|alpha:{alpha:g}"
-        f"|correction:grand=holm(pairs),conditions=holm,targets=holm,map=bh"
-        f"|margin:task={margins['margin_task']:g},aggregate={margins['margin_aggregate']:g}"
-    )
+def failure_cautions(tests: Sequence[FailureTest], views: Sequence[Sensitivity], alpha: float) -> list[str]:
+    """Failures that are unequal between arms, and conclusions that rest on failed runs."""
+    found = []
+    for test in tests:
+        if test.p >= alpha:
+            continue
+        said = ", ".join(f"{side} {test.failed[side]} of {n}" for side, n in test.trainings.items())
+        what = (
+            f"more {test.stage} stages failed at the first attempt in one arm than in the other"
+            if test.test == "imbalance"
+            else "intermediate training changes how often the target stage fails, in one arm unlike in the other"
+        )
+        name = {"imbalance": "Fisher's exact test", "interaction": "Zelen's exact test"}[test.test]
+        found.append(f"{test.pair} / {test.contrast}: {what} ({said}; {name}, {_p(test.p)}).")
+    found += [
+        f"{view.pair} / {view.contrast}: the conclusion rests on failed runs. {view.what.capitalize()} "
+        f"({view.dropped} left out) the grand effect is {view.value:+.2f} points "
+        f"({100 * (1 - alpha):g} % CI {view.low:.2f} to {view.high:.2f}, {_p(view.p)})."
+        for view in views
+        if view.changed
+    ]
+    return found
+
+
+def registration_cautions(registration: Registration | None) -> list[str]:
+    """That a registration came late, and every deviation from it."""
+    if registration is None:
+        return []
+    found = []
+    if registration.late:
+        found.append(
+            f"The design was registered on {registration.registered}, after outcomes existed: every result is "
+            "exploratory."
+        )
+    return found + [f"Deviation from the registered design: {line}." for line in registration.deviations]
+
+
+def signature(
+    suite: Mapping[str, Any],
+    tier: Tier,
+    *,
+    moderated: bool = False,
+    registration: Registration | None = None,
+) -> str:
+    """The suite's signature with the test, its corrections and the registered design behind it."""
+    settings = Settings.of(suite)
+    primary = settings.primary or "grand"
+    parts = [
+        suite["signature"],
+        f"test:MWV-t/{tier}/{settings.df}",
+        f"alpha:{settings.alpha:g}",
+        f"correction:{primary}=holm(pairs),conditions=holm{'' if tier == 'T3' else '(max-t)'},targets=holm,"
+        f"map=bh(by){'+moderated' if moderated else ''}",
+        f"margin:task={settings.margin_task:g},aggregate={settings.margin_aggregate:g}",
+    ]
+    if registration is not None:
+        parts.append(f"{'registered-late' if registration.late else 'registered'}:{registration.sha256[:12]}")
+    return "|".join(parts)

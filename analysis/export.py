@@ -1,4 +1,4 @@
-"""Outcomes in the formats of others: XTREME submissions, mteb results, one long CSV. From the outcome folder alone."""
+"""Outcomes in the formats of others: XTREME submissions, mteb results, R, one long CSV. From the outcome folder alone."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import AnalysisError, DataError, unknown
+from .lmer import write_lmer
 from .mteb_results import write_mteb
 from .outcomes import read_suite
 from .runs import OutcomeFile
@@ -56,7 +57,12 @@ def _score_lines(file: OutcomeFile, task: str):
 
 Write = Callable[[Path, Mapping[str, Any], Path], None]
 
-FORMATS: dict[str, Write] = {"csv": _write_scores, "mteb": write_mteb, "xtreme": write_submission}
+FORMATS: dict[str, Write] = {
+    "csv": _write_scores,
+    "lmer": write_lmer,
+    "mteb": write_mteb,
+    "xtreme": write_submission,
+}
 """Format -> what writes it: (outcome folder, suite.json, folder to fill)."""
 
 

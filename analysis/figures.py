@@ -109,8 +109,6 @@ def _intervals(axes: Axes, plot: Intervals) -> None:
         if line.heading:
             y += 0.35
             heads.append((y, line.label))
-            places.append(y)
-            names.append(line.label)
             y += 1
             continue
         series = sorted({mark.series for mark in line.marks})
@@ -139,10 +137,12 @@ def _intervals(axes: Axes, plot: Intervals) -> None:
     axes.set_ylim(y - 0.4, -0.9)
     axes.set_yticks(places, names)
     axes.tick_params(axis="y", length=0)
-    headings = {label for _, label in heads}
-    for tick in axes.get_yticklabels():
-        if tick.get_text() in headings:
-            tick.set_fontweight("bold")
+    # inside: beside the axes, a long one would take their room
+    for place, label in heads:
+        axes.text(
+            0.01, place, label, transform=axes.get_yaxis_transform(), va="center", weight="bold", zorder=3,
+            bbox={"facecolor": "white", "linewidth": 0, "pad": 1},
+        )  # fmt: skip
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x", color="#e2e2e2", linewidth=0.5)
     axes.set_axisbelow(True)
@@ -153,7 +153,8 @@ def _intervals(axes: Axes, plot: Intervals) -> None:
     axes.set_xlabel(plot.axis)
     if plot.heading:
         axes.set_title(plot.heading, loc="left", fontsize=8, weight="bold")
-    _legend(axes, [(name, *_STYLES[style]) for name, style in zip(plot.series, plot.styles, strict=True)])
+    if plot.series != ("",):
+        _legend(axes, [(name, *_STYLES[style]) for name, style in zip(plot.series, plot.styles, strict=True)])
 
 
 def _bars(axes: Axes, plot: Bars) -> None:
@@ -199,6 +200,8 @@ def _curves(axes: Axes, plot: Curves) -> None:
                     markerfacecolor=face, markeredgewidth=0.9,
                 )  # fmt: skip
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if plot.base is not None:
+        axes.set_ylim(bottom=plot.base)
     axes.grid(axis="y", color="#e2e2e2", linewidth=0.5)
     axes.set_axisbelow(True)
     axes.set_xlabel(plot.axis)
@@ -219,8 +222,10 @@ def _legend(axes: Axes, entries: Sequence[tuple[str, str, str]]) -> None:
         Line2D([], [], color=colour, marker=shape, linestyle="", markersize=4, label=name)
         for name, colour, shape in entries
     ]
+    # a legend wider than the figure would leave no room for the axes
+    columns = len(entries) if sum(len(name) + 4 for name, _, _ in entries) <= 56 else 2
     axes.legend(
-        handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(entries), frameon=False,
+        handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False,
         handletextpad=0.2, columnspacing=1.2, borderaxespad=0.1,
     )  # fmt: skip
 

@@ -25,12 +25,14 @@ def headline(folder: Path) -> str:
 
 
 def is_current(folder: Path) -> bool:
-    """Whether ``folder`` holds a complete report of exactly the outcomes that lie there."""
+    """Whether ``folder`` holds a complete report of exactly the outcomes, and the registration, that lie there."""
     record, report = _read(folder / "suite.json"), _read(folder / "report.json")
     if record is None or report is None or not (folder / "report.html").is_file():
         return False
     shown = report.get("suite", {})
-    return all(shown.get(key) == record.get(key) for key in ("key", "version", "record"))
+    registered = (_read(folder / "preregistration.json") or {}).get("sha256")
+    same = all(shown.get(key) == record.get(key) for key in ("key", "version", "record"))
+    return same and (report.get("registration") or {}).get("sha256") == registered
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
+from .bibliography import render
 from .tables import Table, Text
 
-__all__ = ["escape", "latex_table"]
+__all__ = ["escape", "latex_methods", "latex_table"]
+
+THIN = r"\,"
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -96,13 +100,35 @@ def _breakable(signature: str) -> str:
     return r"\allowbreak{}".join(map(escape, pieces))
 
 
-def _cell(cell: Text) -> str:
+def _cell(cell: Text, italic: bool = False) -> str:
     body = escape(cell.text)
+    if cell.italic or italic:
+        body = rf"\textit{{{body}}}"
     return rf"\textbf{{{body}}}" if cell.strong else body
 
 
 def _small(cell: Text, size: str) -> str:
-    return rf"{{{size} {escape(cell.sub)}}}" if cell.sub else ""
+    # an interval: a thin space keeps ten of them on a page
+    return rf"{{{size} {escape(cell.sub).replace(', ', ',' + THIN)}}}" if cell.sub else ""
+
+
+def latex_methods(paragraphs: Sequence[str], signature: str) -> str:
+    r"""`methods.tex`: each paragraph under its first words, with ``\citep`` for what `references.bib` holds."""
+    lines = [
+        r"% In the preamble: \usepackage{natbib} (ACL styles load it). At the end: \bibliography{references}",
+    ]
+    for paragraph in paragraphs:
+        head, _, body = paragraph.partition(". ")
+        said = render(body, _running, lambda keys: rf"\citep{{{','.join(keys)}}}")
+        lines += [rf"\paragraph{{{escape(head)}.}} {said}", ""]
+    lines += [rf"\paragraph{{Signature.}} {{\raggedright\texttt{{{_breakable(signature)}}}\par}}", ""]
+    return "\n".join(lines)
+
+
+def _running(words: str) -> str:
+    """Escaped, with the blanks at its ends: a citation follows or precedes."""
+    before, after = (" " if words[:1].isspace() else ""), (" " if words[-1:].isspace() else "")
+    return f"{before}{escape(words)}{after}" if words.strip() else words
 
 
 def latex_table(table: Table, signature: str, file: str) -> str:
@@ -116,13 +142,18 @@ def latex_table(table: Table, signature: str, file: str) -> str:
     spec = "".join("r" if column.numeric else "l" for column in table.columns)
     # nine targets and their mean are wider than a page at the usual size
     body, small, gap = (
-        (r"\scriptsize", r"\tiny", "3pt") if len(spec) > 8 else (r"\footnotesize", r"\scriptsize", "4pt")
+        (r"\scriptsize", r"\tiny", "2pt") if len(spec) > 8 else (r"\footnotesize", r"\scriptsize", "4pt")
+    )
+    if table.slim:
+        gap = "3pt"
+    place = (
+        "a table (it fits a column of 7.7 cm)" if table.slim else "a table* (a table in one-column papers)"
     )
     subs = [cell.sub for b in table.blocks for r in b.rows for cell in r.cells]
     matrix = any(sub.startswith("[") or (sub and len(spec) > 8) for sub in subs)
     lines = [
         f"% {escape(table.caption)}",
-        rf"% In the preamble: \usepackage{{booktabs}}. In a table or table*: \input{{tables/{file}}}",
+        rf"% In the preamble: \usepackage{{booktabs}}. In {place}: \input{{tables/{file}}}",
         rf"{{{body}\setlength{{\tabcolsep}}{{{gap}}}%",
         rf"\begin{{tabular}}{{@{{}}{spec}@{{}}}}",
         r"\toprule",
@@ -140,11 +171,14 @@ def latex_table(table: Table, signature: str, file: str) -> str:
             if r.rule:
                 lines.append(r"\addlinespace")
             if matrix:
-                lines.append(" & ".join(map(_cell, r.cells)) + r" \\[-0.4ex]")
+                lines.append(" & ".join(_cell(c, r.exploratory) for c in r.cells) + r" \\[-0.4ex]")
                 lines.append(" & ".join(_small(c, small) for c in r.cells) + r" \\")
             else:
                 lines.append(
-                    " & ".join(" ".join(filter(None, (_cell(c), _small(c, small)))) for c in r.cells) + r" \\"
+                    " & ".join(
+                        " ".join(filter(None, (_cell(c, r.exploratory), _small(c, small)))) for c in r.cells
+                    )
+                    + r" \\"
                 )
     lines += [
         r"\bottomrule",

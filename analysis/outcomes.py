@@ -7,24 +7,29 @@ and target, whatever the number of seeds.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import AnalysisError, DataError
 from .estimator import DETERMINISTIC, Cell
 from .layers import RULES, ViewScores
+from .reduction import Sums, cell_of_runs
 from .runs import Lineage, OutcomeFile, Rows, Run, read_run, runs_of
 from .xtreme import LanguageScores, metrics_read, strangers
 
 __all__ = ["FORMAT", "Record", "read_record", "read_suite"]
 
 FORMAT = 1
+THREADS = 4
+"""Files that are read at once, at most: each holds one cell's runs in memory."""
 DUPLICATE_MINIMUM = {"trained": 200, "zero-shot": 1000}
 """Two seeds that agree on this many outcomes share their training; on fewer they may agree by chance.
 
@@ -108,24 +113,19 @@ def read_record(folder: Path) -> Record:
     keep = _common_seeds(index, {task: bool(t["retention"]) for task, t in targets.items()}, warnings)
     cells: dict[tuple[str, str], dict[tuple[str, str], Cell]] = {}
     benchmark: dict[str, dict[tuple[str, str, str], LanguageScores]] = {}
-    for task, runs in index.items():
-        minimum = DUPLICATE_MINIMUM["zero-shot" if any(r.seed == DETERMINISTIC for r in runs) else "trained"]
-        grouped: dict[tuple[str, str, str], list[Run]] = {}
-        suspects: list[str] = []
-        for run in runs:
-            if (task, run) in keep:
-                grouped.setdefault((run.pair, run.arm, run.condition), []).append(run)
-        for (pair, arm, condition), members in grouped.items():
-            cell, beside, suspect = _cell(opened[task], targets[task], members, lineage, minimum, warnings)
+    kept = {task: [run for run in runs if (task, run) in keep] for task, runs in index.items()}
+    for task, found in _in_threads(
+        {
+            task: partial(_cells, opened[task], targets[task], index[task], kept[task], lineage)
+            for task in index
+        },
+        size=lambda task: opened[task].rows,
+    ):
+        for (pair, arm, condition), cell in found.cells.items():
             cells.setdefault((pair, task), {})[arm, condition] = cell
-            if beside.scores:
-                benchmark.setdefault(task, {})[pair, arm, condition] = beside
-            suspects += [f"{pair} / {arm} / {condition} ({suspect})"] if suspect else []
-        if suspects:
-            warnings.append(
-                f"{task}: seeds gave identical outcomes, so that the run variance is not to be trusted, in "
-                f"{'; '.join(suspects)}."
-            )
+        if found.benchmark:
+            benchmark[task] = found.benchmark
+        warnings += found.warnings
     for (pair, task), grid in cells.items():
         cells[pair, task] = _same_languages(grid, pair, targets[task], warnings)
     _note_missing(suite, cells, warnings)
@@ -198,6 +198,52 @@ def _common_seeds(
     return keep
 
 
+class _Target(NamedTuple):
+    """What one file gives."""
+
+    cells: dict[tuple[str, str, str], Cell]
+    benchmark: dict[tuple[str, str, str], LanguageScores]
+    warnings: list[str]
+
+
+def _in_threads(
+    work: dict[str, Callable[[], _Target]], size: Callable[[str], int]
+) -> Iterator[tuple[str, _Target]]:
+    """The files' results in their own order, read side by side, the largest first: decoding leaves Python free."""
+    with ThreadPoolExecutor(max_workers=min(THREADS, os.cpu_count() or 1)) as pool:
+        order = sorted(work, key=size, reverse=True)
+        futures = {task: pool.submit(work[task]) for task in order}
+        try:
+            for task in work:
+                yield task, futures[task].result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _cells(
+    file: OutcomeFile, target: dict[str, Any], runs: Sequence[Run], kept: Sequence[Run], lineage: Lineage
+) -> _Target:
+    """Every cell of one file; ``kept`` are the runs to analyse."""
+    minimum = DUPLICATE_MINIMUM["zero-shot" if any(r.seed == DETERMINISTIC for r in runs) else "trained"]
+    grouped: dict[tuple[str, str, str], list[Run]] = {}
+    for run in kept:
+        grouped.setdefault((run.pair, run.arm, run.condition), []).append(run)
+    found = _Target({}, {}, [])
+    suspects: list[str] = []
+    for (pair, arm, condition), members in grouped.items():
+        cell, beside, suspect = _cell(file, target, members, lineage, minimum, found.warnings)
+        found.cells[pair, arm, condition] = cell
+        if beside.scores:
+            found.benchmark[pair, arm, condition] = beside
+        suspects += [f"{pair} / {arm} / {condition} ({suspect})"] if suspect else []
+    if suspects:
+        found.warnings.append(
+            f"{target['task']}: seeds gave identical outcomes, so that the run variance is not to be trusted, in "
+            f"{'; '.join(suspects)}."
+        )
+    return found
+
+
 def _cell(
     file: OutcomeFile,
     target: dict[str, Any],
@@ -221,41 +267,37 @@ def _cell(
         warnings.append(f"{name}: runs differ in their languages; kept {len(shared)} that all of them have.")
         rows = [r.subset(shared) for r in rows]
     for run, row in zip(runs, rows, strict=True):
-        if not row.examples.same_as(rows[0].examples):
+        if row.examples is not rows[0].examples and not row.examples.same_as(rows[0].examples):
             raise AnalysisError(
                 f"{name}: seed {run.seed} was scored on other examples than seed {runs[0].seed}",
                 "evaluate every run on the same test set",
             )
-    num, den = np.stack([r.num for r in rows]), np.stack([r.den for r in rows])
+    sums = Sums(rows[0].examples)
     collapsed = any(entry.get("collapsed") or entry.get("intermediate_collapsed") for entry in entries)
-    suspect = _duplicates(name, runs, num, den, excused=len(num[0]) < minimum or collapsed)
-    seeds = [run.seed for run in runs]
-    cell = Cell.from_counts(rows[0].examples, num, den, seeds)
-    return cell, _language_scores(rows, metrics, seeds), suspect
+    suspect = _duplicates(name, runs, rows, sums, excused=len(rows[0].num) < minimum or collapsed)
+    seeds = tuple(run.seed for run in runs)
+    cell = cell_of_runs(sums, [r.num for r in rows], [r.den for r in rows], seeds)
+    scores = {metric: np.stack([sums.scores(*r.beside[metric]) for r in rows]) for metric in metrics}
+    return cell, LanguageScores(rows[0].examples.languages, seeds, scores), suspect
 
 
-def _language_scores(rows: Sequence[Rows], metrics: Sequence[str], seeds: Sequence[int]) -> LanguageScores:
-    examples = rows[0].examples
-    scores = {}
-    for name in metrics:
-        num, den = (examples.language_means(np.stack([r.beside[name][i] for r in rows])) for i in (0, 1))
-        scores[name] = num / np.where(den > 0, den, 1.0)
-    return LanguageScores(examples.languages, tuple(seeds), scores)
-
-
-def _duplicates(name: str, runs: Sequence[Run], num: np.ndarray, den: np.ndarray, *, excused: bool) -> str:
+def _duplicates(name: str, runs: Sequence[Run], rows: Sequence[Rows], sums: Sums, *, excused: bool) -> str:
     """Refuse equal outcomes under two seeds: the seed reached nothing.
 
     Returns the seeds where that is excused.
     """
+    num, den = [r.num for r in rows], [r.den for r in rows]
     for i, j in combinations(range(len(runs)), 2):
+        # equal outcomes have equal sums: the rest need no comparison of examples
+        if not np.array_equal(sums.means(num[i]), sums.means(num[j])):
+            continue
         if not (np.array_equal(num[i], num[j]) and np.array_equal(den[i], den[j])):
             continue
         # all wrong or all right says nothing about the seed, nor does the constant guess of a collapsed run
         if excused or not num[i].any() or np.array_equal(num[i], den[i]):
             return f"seeds {runs[i].seed} and {runs[j].seed}"
         raise AnalysisError(
-            f"{name}: seeds {runs[i].seed} and {runs[j].seed} gave identical outcomes on {num.shape[1]} "
+            f"{name}: seeds {runs[i].seed} and {runs[j].seed} gave identical outcomes on {len(num[i])} "
             "examples: seed not applied",
             "check that the seed reaches initialisation, data order and dropout; if nothing is trained here, "
             "store the cell once with seed -1",
@@ -281,11 +323,12 @@ def _same_languages(
             f"{len(shared)} languages remain."
         )
     first = next(iter(grid.values()))
-    examples = first.examples.subset(shared)[0]
+    same = first.examples.languages == tuple(shared)
+    examples = first.examples if same else first.examples.subset(shared)[0]
     result = {}
     for key, cell in grid.items():
         part = cell.subset(shared) if cell.examples.languages != tuple(shared) else cell
-        if not part.examples.same_as(examples):
+        if part.examples is not examples and not part.examples.same_as(examples):
             raise AnalysisError(
                 f"{pair} / {target['task']}: {' / '.join(key)} was scored on other examples than "
                 f"{' / '.join(next(iter(grid)))}",

@@ -49,6 +49,10 @@ def _common_prefix(names: Sequence[str]) -> str:
     )
 
 
+def _by_place(estimates: Iterable[Estimate]) -> dict[tuple[str, str, str, str], Estimate]:
+    return {(e.pair, e.contrast, e.condition, e.target): e for e in estimates}
+
+
 def _suffixes(pairs: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for position, pair in enumerate(pairs):
@@ -73,6 +77,11 @@ class Outline:
     prefix: str
     """What all target names begin with; dropped where names are printed."""
     estimates: dict[tuple[str, str, str, str], Estimate] = field(repr=False)
+    """(pair, contrast, condition, target) -> an effect of a contrast that the suite names."""
+    further: dict[tuple[str, str, str, str], Estimate] = field(repr=False)
+    """The same for derived contrasts, whose target is ``*``: placebo differences and trends."""
+    generalisation: dict[tuple[str, str, str, str], Estimate] = field(repr=False)
+    """The same at tier T3; the target is ``*``."""
     gains: dict[tuple[str, str, str, str], Gain] = field(repr=False)
     scores: dict[tuple[str, str, str, str], Score] = field(repr=False)
     overlaps: dict[tuple[str, str], tuple[str, ...]] = field(repr=False)
@@ -101,7 +110,9 @@ class Outline:
             ),
             targets=targets,
             prefix=_common_prefix(listed),
-            estimates={(e.pair, e.contrast, e.condition, e.target): e for e in results.estimates},
+            estimates=_by_place(results.estimates),
+            further=_by_place(results.further),
+            generalisation=_by_place(results.generalisation),
             gains={(g.pair, g.arm, g.condition, g.target): g for g in results.gains},
             scores={(s.pair, s.arm, s.condition, s.target): s for s in results.scores},
             overlaps=overlaps(suite),
@@ -159,17 +170,22 @@ class Outline:
             )
         return tuple(sorted(found, key=lambda c: c.role != "primary"))
 
+    def _listed_arms(self, pair: str) -> Iterable[str]:
+        """In the order of the suite; `suite.json` sorts its keys, and older files have nothing else."""
+        about = self._pair(pair)
+        return about.get("order") or about.get("arms", {})
+
     def arms(self, pair: str) -> tuple[str, ...]:
         r = self.results
         return _ordered(
-            self._pair(pair).get("arms", {}),
+            self._listed_arms(pair),
             {x.arm for x in [*r.gains, *r.scores] if x.pair == pair},
         )
 
     def retention(self, pair: str) -> dict[tuple[str, str], dict[str, Retention]]:
         """``(target, arm) -> condition -> record``, arms and conditions in the order of the suite."""
         mine = [r for r in self.results.retention if r.pair == pair]
-        arms = _ordered(self._pair(pair).get("arms", {}), {r.arm for r in mine})
+        arms = _ordered(self._listed_arms(pair), {r.arm for r in mine})
         table: dict[tuple[str, str], dict[str, Retention]] = {}
         for target in sorted({r.target for r in mine}):
             for arm in arms:

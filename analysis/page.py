@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from . import benchmark_tables, provenance, svg, tables
+from . import benchmark_tables, failure_tables, provenance, score_tables, secondary_tables, svg, tables
 from . import wording as w
+from .bibliography import Reference, cited
+from .methods import methods, registration
 from .outline import ALL, Outline
 from .panels import plots, strip
 from .plots import Figure, Intervals
+from .power_panel import outlook, power
 from .results import Answer
 from .tables import Table
 
@@ -35,9 +38,10 @@ class Section:
     figures: tuple[Drawn, ...] = ()
     tables: tuple[Table, ...] = ()
     code: str = ""
+    references: tuple[Reference, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.paragraphs or self.figures or self.tables or self.code)
+        return bool(self.paragraphs or self.figures or self.tables or self.code or self.references)
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Page:
     answers: tuple[Answer, ...]
     strip: Markup | None
     strip_note: str
+    outlook: str
+    """What more seeds or examples would change, in a sentence; empty where it cannot be told."""
     notice: str
     warnings: tuple[str, ...]
     signature: str
@@ -54,6 +60,9 @@ class Page:
     verdicts: tuple[tuple[str, str], ...]
     version: str
     several: bool
+    methods: tuple[str, ...]
+    """Paragraphs with citation marks (`bibliography.py`)."""
+    references: tuple[Reference, ...]
 
 
 def _question(outline: Outline) -> str:
@@ -126,20 +135,64 @@ def build(outline: Outline) -> tuple[Page, tuple[Figure, ...]]:
         outline, {"map"}, "cells", "Effect per intermediate and target: every cell", fold=True
     )
     notes = tuple(f"{p['name']}: {p['note']}" for p in outline.suite.get("pairs", ()) if p.get("note"))
+    method = methods(outline)
+    references = cited(method)
     sections = (
         Section(
             "effects",
             "Effect by intermediate task and target",
             _map_sentence(outline),
             drawn("effect_map"),
-            some(tables.grand(outline), aggregates, cells),
+            some(
+                tables.grand(outline),
+                secondary_tables.derived(outline, "placebo-difference"),
+                aggregates,
+                cells,
+                secondary_tables.cell_languages(outline),
+                secondary_tables.scale(outline),
+            ),
+        ),
+        Section(
+            "dose",
+            "Dose: along the ladder of arms",
+            (),
+            drawn("dose"),
+            some(secondary_tables.derived(outline, "trend")),
+        ),
+        Section(
+            "robustness",
+            "Does it hold elsewhere?",
+            secondary_tables.absent(outline),
+            (),
+            some(
+                secondary_tables.secondary(outline),
+                secondary_tables.replicability(outline),
+                secondary_tables.replication(outline),
+            ),
         ),
         Section(
             "languages", "Effect by language", (), drawn("forest_languages"), some(tables.languages(outline))
         ),
         Section("gains", "Gains by arm", (), drawn("gains"), some(tables.gains(outline))),
-        Section("retention", "Retention", (), drawn("retention"), some(tables.retention(outline))),
-        Section("variance", "Where the uncertainty comes from", (), drawn("variance")),
+        Section("retention", "Retention", (), drawn("retention"), some(score_tables.retention(outline))),
+        Section(
+            "variance",
+            "Where the uncertainty comes from, and what more seeds would buy",
+            (),
+            drawn("variance") + drawn("power"),
+            some(power(outline)),
+        ),
+        Section(
+            "failures",
+            "Failed and missing runs",
+            failure_tables.failure_sentence(outline),
+            (),
+            some(
+                failure_tables.failures(outline),
+                failure_tables.failure_tests(outline),
+                failure_tables.failure_cells(outline),
+            ),
+        ),
         Section(
             "xtreme",
             "XTREME",
@@ -152,7 +205,13 @@ def build(outline: Outline) -> tuple[Page, tuple[Figure, ...]]:
             ),
         ),
         Section("layers", "Retrieval by layer", (), drawn("layers"), some(benchmark_tables.layers(outline))),
-        Section("scores", "Scores", (), (), some(tables.scores(outline), tables.score_details(outline))),
+        Section(
+            "scores",
+            "Scores",
+            (),
+            (),
+            some(score_tables.scores(outline), score_tables.score_details(outline)),
+        ),
         Section(
             "runs",
             "Runs and schedules",
@@ -165,7 +224,9 @@ def build(outline: Outline) -> tuple[Page, tuple[Figure, ...]]:
                 provenance.schedules(outline),
             ),
         ),
-        Section("methods", "Methods", w.methods(outline)),
+        Section("registration", "Registered and exploratory", registration(outline)),
+        Section("methods", "Methods", method),
+        Section("references", "References", references=references),
         Section(
             "materials",
             "Materials",
@@ -193,12 +254,15 @@ def build(outline: Outline) -> tuple[Page, tuple[Figure, ...]]:
         answers=outline.results.answers,
         strip=svg.strip(line) if line is not None else None,
         strip_note=_strip_note(outline, line),
+        outlook=outlook(outline),
         notice=outline.notice,
         warnings=outline.results.warnings,
         signature=outline.results.signature,
-        sections=tuple(s for s in sections if s.figures or s.tables or s.paragraphs),
+        sections=tuple(s for s in sections if s),
         verdicts=tuple((w.verdict(v), meaning) for v, meaning in w.VERDICTS.items() if v in used),
         version=str(outline.suite.get("version", "")),
         several=outline.several,
+        methods=method,
+        references=references,
     )
     return page, every

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from . import wording as w
+from .dose_panel import dose_panel
+from .language_shrinkage import shrink_languages
 from .layer_panel import layer_panel
 from .outline import ALL, NONE, Contrast, Outline
 from .plots import Bars, Cell, Figure, Heat, Intervals, Line, Mark, Plot
+from .power_panel import power_panel
 from .results import Estimate, LanguageEffect
+from .tables import status_note
 
 __all__ = ["plots", "strip"]
 
@@ -79,7 +83,9 @@ def _effect_map(outline: Outline, pair: str) -> tuple[str, list[Plot]]:
         "intermediate conditions, columns targets, each with its mean. A solid frame and bold type: "
         "different from zero after correction "
         "(dashed frame: but smaller than the margin). ≈: equivalent within the margin. The rest is "
-        "inconclusive." + outline.dagger_note
+        "inconclusive."
+        + status_note(e for e in mine if ALL not in (e.condition, e.target))
+        + outline.dagger_note
     )
     return caption, [m for m in maps if m is not None]
 
@@ -123,6 +129,12 @@ def _languages(outline: Outline, pair: str) -> tuple[str, list[Plot]]:
     ):
         group = "Controls: not in the pre-training" if x.untrained else x.family or "Other"
         families.setdefault(group, {}).setdefault(x.language, []).append(x)
+    first = contrasts[0].name
+    shrunken = shrink_languages(
+        [x for x in mine if x.contrast == first],
+        outline.estimates.get((pair, first, ALL, ALL)),
+        outline.alpha,
+    )
     lines = []
     for group, members in families.items():
         lines.append(Line(group, heading=True))
@@ -140,6 +152,10 @@ def _languages(outline: Outline, pair: str) -> tuple[str, list[Plot]]:
                 )
                 for x in effects
             )
+            if shrunken is not None and code in shrunken.values:
+                value = shrunken.values[code]
+                tip = f"{name} ({code}), {first}, shrunken towards the mean: {w.points(value)} points"
+                marks = (*marks, Mark(len(contrasts), value, None, None, tip))
             lines.append(Line(f"{name} ({code})" if name != code else code, marks))
     primary = [x for x in mine if x.role == "primary"] or mine
     low, high = (pick(primary, key=lambda x: x.value) for pick in (min, max))
@@ -154,9 +170,16 @@ def _languages(outline: Outline, pair: str) -> tuple[str, list[Plot]]:
         "adjusted for "
         "the number of languages, and the languages share their training runs."
     )
+    if shrunken is not None:
+        caption += (
+            f" Shrunken: {first} moved towards the mean over languages; {100 * shrunken.factor:.0f} % of the distance is "
+            f"left, because the true effects are estimated to differ by an SD of {w.number(shrunken.spread)} points."
+        )
     axis = "effect, points"
     styles = _contrast_styles(contrasts)
     names = tuple(c.name + (" (placebo)" if c.role == "placebo" else "") for c in contrasts)
+    if shrunken is not None:
+        names, styles = (*names, "shrunken"), (*styles, "further")
     return caption, [Intervals("", alt, axis, names, styles, tuple(lines))]
 
 
@@ -318,11 +341,13 @@ def plots(outline: Outline) -> tuple[Figure, ...]:
     """All figures that this result can fill, per pair, in the order of the report."""
     makers = {
         "effect_map": _effect_map,
+        "dose": dose_panel,
         "forest_languages": _languages,
         "gains": _gains,
         "layers": _layers,
         "retention": _retention,
         "variance": _variance,
+        "power": power_panel,
     }
     out = []
     for pair in outline.pairs:

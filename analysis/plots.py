@@ -84,7 +84,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Curve:
-    """One line over whole-numbered places (layers)."""
+    """One line over whole-numbered places (layers, numbers of seeds)."""
 
     label: str
     style: str
@@ -105,6 +105,8 @@ class Curves:
     axis: str
     value_axis: str
     curves: tuple[Curve, ...]
+    base: float | None = None
+    """A value that the axis is to show; None: the lines fill the height."""
 
 
 Plot = Heat | Intervals | Bars | Curves
@@ -115,7 +117,7 @@ class Figure:
     """Plots that belong together: a ``<figure>`` of the page and a file of ``figures/``."""
 
     name: str
-    """``effect_map``, ``forest_languages``, ``gains``, ``layers``, ``retention`` or ``variance``."""
+    """``effect_map``, ``dose``, ``forest_languages``, ``gains``, ``layers``, ``retention``, ``variance`` or ``power``."""
     file: str
     """File stem: the name, and the pair where there are several."""
     pair: str

@@ -6,7 +6,9 @@ import re
 from typing import Any, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
+
+from .bibliography import REFERENCES, render
 
 __all__ = ["environment", "markdown_code", "markdown_escape"]
 
@@ -27,6 +29,26 @@ def markdown_code(value: Any) -> Markup:
     return Markup("`{}`".format(" ".join(str(value).split()).replace("`", "'") or " "))
 
 
+def _cited_html(value: str) -> Markup:
+    """Text whose citation marks become links into the list of references."""
+
+    def link(key: str) -> str:
+        return Markup('<a href="#ref-{}">{}</a>').format(key, REFERENCES[key].short)
+
+    return Markup(render(value, lambda x: str(escape(x)), lambda keys: f"({'; '.join(map(link, keys))})"))
+
+
+def _cited_markdown(value: str) -> Markup:
+    """Text whose citation marks become ``[@key; @key]``, as pandoc reads them."""
+
+    def plain(words: str) -> str:
+        # the blanks around a mark are outside of what is escaped
+        before, after = words[: len(words) - len(words.lstrip())], words[len(words.rstrip()) :]
+        return f"{before}{markdown_escape(words)}{after}" if words.strip() else words
+
+    return Markup(render(value, plain, lambda keys: f"[{'; '.join('@' + key for key in keys)}]"))
+
+
 def _finalize(value: Any) -> str:
     return value if isinstance(value, Markup) else markdown_escape(value)
 
@@ -42,7 +64,10 @@ def environment(form: Literal["html", "markdown"]) -> Environment:
         "keep_trailing_newline": True,
     }
     if form == "html":
-        return Environment(autoescape=True, **options)
+        html = Environment(autoescape=True, **options)
+        html.filters["cited"] = _cited_html
+        return html
     markdown = Environment(autoescape=False, finalize=_finalize, **options)
     markdown.filters["code"] = markdown_code
+    markdown.filters["cited"] = _cited_markdown
     return markdown

@@ -1,4 +1,4 @@
-"""Write the report: `report.html`, `report.md`, `report.json`, `tables/*.tex` and `figures/*.{pdf,svg}`.
+"""Write the report: `report.{html,md,json}`, `methods.tex`, `references.bib`, `tables/*.tex`, `figures/*.{pdf,svg}`.
 
 Everything is made in a folder of its own and renamed into place when all of it exists: a build that fails
 leaves the earlier report as it was. The same results give the same bytes.
@@ -11,14 +11,17 @@ import math
 import os
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import benchmark_tables, tables
+from . import benchmark_tables, failure_tables, score_tables, secondary_tables, tables
+from .bibliography import bibtex
 from .figures import write_figures
-from .latex import latex_table
+from .latex import latex_methods, latex_table
 from .outline import Outline
 from .page import Page, build
+from .power_panel import power
 from .render import environment
 from .results import Results
 
@@ -59,6 +62,8 @@ def write_report(results: Results, folder: Path) -> Path:
         write_figures(figures, beside / "figures")
         for name, source in _latex(outline).items():
             _write(beside / "tables" / f"{name}.tex", source)
+        _write(beside / "methods.tex", latex_methods(page.methods, page.signature))
+        _write(beside / "references.bib", bibtex(page.references))
         _write(beside / "report.json", json_text(results))
         _write(beside / "report.md", _markdown(page))
         _write(beside / "report.html", _html(page))
@@ -86,13 +91,35 @@ def _move(beside: Path, folder: Path) -> None:
         for old in sorted((folder / part).iterdir()):
             if old.name not in names and _ours(old):
                 old.unlink()
-    for name in ("report.md", "report.html", "report.json"):
+    for name in ("methods.tex", "references.bib", "report.md", "report.html", "report.json"):
         os.replace(beside / name, folder / name)
 
 
 _OURS = {
-    "tables": ("effects", "grand", "gains", "layers", "retention", "scores", "xtreme", "xtreme_groups"),
-    "figures": ("effect_map", "forest_languages", "gains", "layers", "retention", "variance"),
+    "tables": (
+        *(
+            "effects",
+            "failures",
+            "gains",
+            "grand",
+            "layers",
+            "placebo_difference",
+            "power",
+            "replicability",
+            "retention",
+        ),
+        *("scores", "secondary", "trend", "xtreme", "xtreme_groups"),
+    ),
+    "figures": (
+        "dose",
+        "effect_map",
+        "forest_languages",
+        "gains",
+        "layers",
+        "power",
+        "retention",
+        "variance",
+    ),
 }
 _SUFFIXES = {"tables": (".tex",), "figures": (".pdf", ".svg")}
 
@@ -106,9 +133,15 @@ def _ours(path: Path) -> bool:
 
 _PER_PAIR = (
     tables.effects_map,
+    partial(secondary_tables.derived_paper, role="placebo-difference"),
+    partial(secondary_tables.derived_paper, role="trend"),
+    partial(secondary_tables.secondary, role="primary"),
+    secondary_tables.replicability,
     tables.gains,
-    tables.scores,
-    tables.retention,
+    score_tables.scores,
+    score_tables.retention,
+    power,
+    failure_tables.failures,
     benchmark_tables.benchmark,
     benchmark_tables.benchmark_groups,
     benchmark_tables.layers,

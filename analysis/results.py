@@ -8,6 +8,21 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from .secondary import (
+    Absent,
+    CellLanguage,
+    Correlation,
+    FailureCount,
+    FailureTest,
+    LeaveOut,
+    LogOdds,
+    Prior,
+    Registration,
+    Replicability,
+    Replication,
+    Sensitivity,
+)
+
 __all__ = [
     "Answer",
     "BenchmarkScore",
@@ -22,6 +37,7 @@ __all__ = [
 ]
 
 Verdict = Literal["different", "equivalent", "different-but-negligible", "inconclusive"]
+Status = Literal["confirmatory", "exploratory", "unregistered"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +48,7 @@ class Estimate:
     contrast: str
     """``vision-text`` or ``scrambled-text``: delta(plus) - delta(minus)."""
     role: str
-    """``primary`` or ``placebo``."""
+    """``primary`` or ``placebo``; in ``Results.further`` also ``placebo-difference`` and ``trend``."""
     condition: str
     """An intermediate condition, or ``*`` for the mean over them."""
     target: str
@@ -43,10 +59,16 @@ class Estimate:
     se: float
     df: float
     p: float | None
-    """None where the design cannot give one (every part deterministic); otherwise two-sided."""
+    """None where the design cannot give one (every part deterministic); otherwise two-sided.
+
+    In a map of 20 trained cells or more the run variance is moderated; ``p_unmoderated`` has the other.
+    """
     p_adjusted: float | None
     family: str
-    """Name of the family the correction ran over: ``grand``, ``conditions``, ``targets``, ``map``."""
+    """Name of the family the correction ran over: ``grand``, ``conditions``, ``targets``, ``map``.
+
+    ``primary`` is the condition that the suite names as its primary hypothesis, in place of the grand effect.
+    """
     family_size: int
     correction: str
     """``holm``, ``bh`` or ``none``."""
@@ -59,10 +81,32 @@ class Estimate:
     mde: float
     """Minimum detectable effect, in points: 80 % power at alpha, given this estimate's variance and df."""
     variance_shares: dict[str, float]
-    """Shares of the variance of the estimate: ``run`` and ``examples``; sums to 1."""
+    """Shares of the variance of the estimate: ``run``, ``examples`` and, at T3, ``languages``.
+
+    They sum to 1; all 0 where nothing varies.
+    """
     languages: int
     examples: int
     """Test examples per run, over all languages and targets."""
+    df_method: str = "welch"
+    p_unmoderated: float | None = None
+    """The p-value with the estimate's own run variance; None where it was not moderated."""
+    p_by: float | None = None
+    """Map: adjusted by Benjamini & Yekutieli, valid under any dependence. A sensitivity check."""
+    p_max_t: float | None = None
+    """Conditions: adjusted by step-down max-T with the design's correlation, beside Holm."""
+    logit: LogOdds | None = None
+    """The same contrast of log-odds; None at another tier than the primary one."""
+    scale_dependent: bool = False
+    """Whether sign or significance (unadjusted) differ between points and log-odds (Loftus 1978)."""
+    superiority: float | None = None
+    """P(gain of plus > gain of minus) for two runs drawn at random; mean over conditions. None for a trend."""
+    run_sd: float | None = None
+    """SD of one run's score, in points, as the test estimates it (moderated in a moderated map)."""
+    standardised: float | None = None
+    """The effect in run SDs."""
+    status: Status = "unregistered"
+    """``confirmatory``: registered before scores were read and analysed as registered."""
 
 
 @dataclass(frozen=True)
@@ -239,6 +283,27 @@ class Results:
     """Official averages; empty where no target belongs to a benchmark."""
     layer_scores: tuple[LayerScore, ...] = ()
     layer_curves: tuple[LayerCurve, ...] = ()
+    further: tuple[Estimate, ...] = ()
+    """Derived contrasts, grand and per condition: placebo differences, trends over a ladder of arms (points per
+    step)."""
+    generalisation: tuple[Estimate, ...] = ()
+    """Tier T3, where ten languages or more were tested: the grand effects and those per condition once more."""
+    absent: tuple[Absent, ...] = ()
+    leave_out: tuple[LeaveOut, ...] = ()
+    cell_languages: tuple[CellLanguage, ...] = ()
+    """Languages within the cells of the map that were found."""
+    correlations: tuple[Correlation, ...] = ()
+    priors: tuple[Prior, ...] = ()
+    replicability: tuple[Replicability, ...] = ()
+    replication: tuple[Replication, ...] = ()
+    """Over pairs; empty where no contrast is in two pairs."""
+    failures: tuple[FailureCount, ...] = ()
+    """Every cell of the design, retention included."""
+    failure_tests: tuple[FailureTest, ...] = ()
+    """Empty where no training failed."""
+    sensitivity: tuple[Sensitivity, ...] = ()
+    registration: Registration | None = None
+    """None where no design was registered."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

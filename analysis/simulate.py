@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import ndtri
 
-from .estimator import Cell, Examples, Term, Tier, estimate
+from .estimator import DETERMINISTIC, Cell, Examples, Term, Tier, estimate
 
 __all__ = ["SCENARIOS", "Calibration", "Scenario", "Simulated", "calibrate", "simulate"]
 
@@ -51,6 +51,10 @@ class Scenario:
     """Targets that share the intermediate checkpoints."""
     sd_checkpoint: float = 0.0
     """SD of the intermediate checkpoint, common to all tasks of a condition and seed."""
+    difficulty: tuple[float, float] = (0.5, 0.1)
+    """Shares of the latent variance that all runs share, and that the runs of a cell share."""
+    fixed_none: bool = False
+    """Nothing is trained without an intermediate task: these cells have one deterministic run."""
 
     @property
     def coefficients(self) -> tuple[float, ...]:
@@ -71,6 +75,29 @@ SCENARIOS: dict[str, Scenario] = {
     "f1": Scenario(languages=10, examples=500, metric="f1"),
     "mini": Scenario(languages=16, examples=60, sd_run=0.008, conditions=6, tasks=6, sd_checkpoint=0.003),
     "nine-tasks": Scenario(tasks=9, examples=500, sd_checkpoint=0.003),
+    # beyond the reference's: seeds, languages, sizes, arms of unlike noise, shared test sets
+    "ten-seeds-few-languages": Scenario(seeds=10, languages=4, examples=2000, sd_run=0.01),
+    "many-languages-small-tests": Scenario(seeds=5, languages=37, examples=100, sd_run_language=0.015),
+    "noisy-cell-of-few-seeds": Scenario(seeds=(3, 6, 6, 6), sd_run=(0.010, 0.005, 0.005, 0.005)),
+    # Welch's df err upwards where one cell of three seeds makes nearly all of the variance: .079 +- .004 (3000 data
+    # sets); five seeds in that cell mend it (.053)
+    "limit-four-times-noisier-three-seeds": Scenario(seeds=(3, 6, 6, 6), sd_run=(0.02, 0.005, 0.005, 0.005)),
+    "noisy-cell-of-many-seeds": Scenario(seeds=(8, 3, 3, 3), sd_run=(0.02, 0.005, 0.005, 0.005)),
+    "parallel-noisy-runs": Scenario(seeds=4, examples=300, sd_run=0.015, parallel=True),
+    "parallel-large-test": Scenario(
+        languages=7, examples=4000, sd_run=0.002, parallel=True, difficulty=(0.3, 0.3)
+    ),
+    "nothing-trained-without": Scenario(seeds=5, examples=500, fixed_none=True),
+    "checkpoints-of-five-tasks": Scenario(seeds=5, tasks=5, examples=300, languages=10, sd_checkpoint=0.01),
+    "nine-by-nine": Scenario(
+        conditions=9,
+        tasks=9,
+        languages=6,
+        examples=300,
+        sd_checkpoint=0.003,
+        sd_effect_language=0.0,
+        condition=0.0,
+    ),
 }
 
 
@@ -84,10 +111,14 @@ class Simulated:
     den: tuple[np.ndarray, ...]
     truth: float
     """The effect in these languages (tiers T0 to T2), a fraction."""
+    effect: float = 0.0
+    """The effect before languages were drawn (tier T3)."""
+    seeds: tuple[tuple[int, ...], ...] = ()
+    """Per cell, its seed indices."""
 
     def cells(self) -> list[Cell]:
-        counts = zip(self.num, self.den, strict=True)
-        return [Cell.from_counts(self.examples, num, den) for num, den in counts]
+        counts = zip(self.num, self.den, self.seeds, strict=True)
+        return [Cell.from_counts(self.examples, num, den, seeds) for num, den, seeds in counts]
 
 
 @dataclass(frozen=True)
@@ -99,18 +130,24 @@ class Calibration:
     """Share of data sets in which the 1 - alpha interval misses the truth: the type-I error, by duality."""
     coverage: float
     mean_width: float
-    """Mean width of the interval, in points."""
+    """Mean width of the interval, in points; formulas give its expectation (`calibrate.planned`)."""
     standard_error: float
     """Monte-Carlo standard error of ``rejection``, at the nominal rate."""
 
 
 def simulate(scenario: Scenario, rng: np.random.Generator) -> list[Simulated]:
     """Draw one data set: one entry per task, all from the same intermediate checkpoints."""
-    cells = 2 * (scenario.conditions + 1)
-    runs = [int(s) for s in np.broadcast_to(np.asarray(scenario.seeds), cells)]
-    trained = np.array(([1.0] * scenario.conditions + [0.0]) * 2)
-    checkpoint = [w * rng.normal(0, scenario.sd_checkpoint, s) for w, s in zip(trained, runs, strict=True)]
-    return [_task(scenario, rng, runs, checkpoint) for _ in range(scenario.tasks)]
+    return simulate_together([scenario] * scenario.tasks, rng)
+
+
+def simulate_together(scenarios: Sequence[Scenario], rng: np.random.Generator) -> list[Simulated]:
+    """One data set of unlike tasks: they share seeds, conditions and intermediate checkpoints, by the first's components."""
+    first = scenarios[0]
+    cells = 2 * (first.conditions + 1)
+    runs = [int(s) for s in np.broadcast_to(np.asarray(first.seeds), cells)]
+    trained = np.array(([1.0] * first.conditions + [0.0]) * 2)
+    checkpoint = [w * rng.normal(0, first.sd_checkpoint, s) for w, s in zip(trained, runs, strict=True)]
+    return [_task(scenario, rng, runs, checkpoint) for scenario in scenarios]
 
 
 def _task(
@@ -118,6 +155,8 @@ def _task(
 ) -> Simulated:
     languages, n, conditions = scenario.languages, scenario.examples, scenario.conditions
     cells = len(runs)
+    untrained = [scenario.fixed_none and (k + 1) % (conditions + 1) == 0 for k in range(cells)]
+    runs = [1 if fixed else s for fixed, s in zip(untrained, runs, strict=True)]
     examples = Examples.regular(
         [f"l{i:02d}" for i in range(languages)],
         n,
@@ -138,15 +177,22 @@ def _task(
         own = rng.standard_normal((languages, n))
         if scenario.parallel:
             own = np.sqrt(0.6) * rng.standard_normal(n) + np.sqrt(0.4) * own
-        run = rng.normal(0, sd_run[k], runs[k]) + checkpoint[k]
-        p = level[k] + run[:, None] + rng.normal(0, scenario.sd_run_language, (runs[k], languages))
-        draw = _Draw(rng, np.sqrt(0.5) * shared + np.sqrt(0.1) * own, ndtri(np.clip(p, 0.02, 0.98)))
+        p = np.tile(level[k], (runs[k], 1))
+        if not untrained[k]:
+            run = rng.normal(0, sd_run[k], runs[k]) + checkpoint[k]
+            p = p + run[:, None] + rng.normal(0, scenario.sd_run_language, (runs[k], languages))
+        common, cell = scenario.difficulty
+        difficulty = np.sqrt(common) * shared + np.sqrt(cell) * own
+        draw = _Draw(rng, difficulty, ndtri(np.clip(p, 0.02, 0.98)), 1.0 - common - cell)
         top, bottom = _counts(scenario, draw, rng)
         num.append(top)
         den.append(bottom)
     scores = level if scenario.metric == "accuracy" else 4 * level / (3 + level)
     truth = float(np.asarray(scenario.coefficients) @ scores.mean(axis=1))
-    return Simulated(examples, tuple(num), tuple(den), truth)
+    seeds = tuple(
+        (DETERMINISTIC,) if fixed else tuple(range(s)) for fixed, s in zip(untrained, runs, strict=True)
+    )
+    return Simulated(examples, tuple(num), tuple(den), truth, scenario.effect, seeds)
 
 
 @dataclass(frozen=True)
@@ -157,10 +203,12 @@ class _Draw:
     difficulty: np.ndarray
     threshold: np.ndarray
     """(S, L)"""
+    own: float
+    """Share of the latent variance that is one run's own."""
 
     def __call__(self) -> np.ndarray:
         noise = self.rng.standard_normal((*self.threshold.shape, self.difficulty.shape[1]))
-        noise *= np.sqrt(0.4)
+        noise *= np.sqrt(self.own)
         noise += self.difficulty
         return (noise < self.threshold[:, :, None]).reshape(len(self.threshold), -1).astype(np.float64)
 
@@ -199,7 +247,7 @@ def calibrate(
     missed, width = 0, 0.0
     for _ in range(datasets):
         tasks = simulate(scenario, rng)
-        truth = sum(task.truth for task in tasks) / len(tasks)
+        truth = sum(task.effect if tier == "T3" else task.truth for task in tasks) / len(tasks)
         terms = [Term(dict(enumerate(task.cells())), coefficients) for task in tasks]
         fit = estimate(terms, tier=tier, alpha=alpha)
         missed += not fit.low <= truth <= fit.high

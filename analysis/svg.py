@@ -210,7 +210,7 @@ def _intervals(plot: Intervals) -> Markup:
     def place(value: float) -> float:
         return left + (value - low) / (high - low) * span
 
-    parts = [*_legend(plot, left, 16), *_axis(plot, place, top, y)]
+    parts = [*(_legend(plot, left, 16) if legend else ()), *_axis(plot, place, top, y)]
     for number, (line, start, tall, series) in enumerate(rows):
         if line.heading:
             parts.append(text(2, start + 19, line.label, "start", "group"))
@@ -308,17 +308,19 @@ def _bars(plot: Bars) -> Markup:
     return figure(width, height, plot.alt, *parts)
 
 
-# -- lines over layers ---------------------------------------------------------------------------------------
+# -- lines over whole numbers ---------------------------------------------------------------------------------------
 
 
 def _curves(plot: Curves) -> Markup:
     left, span, tall = 46.0, 474.0, 190.0
     places = [place for curve in plot.curves for place, _, _ in curve.points]
     values = [value for curve in plot.curves for _, value, _ in curve.points]
+    values += [] if plot.base is None else [plot.base]
     first, last = min(places), max(max(places), min(places) + 1)
     marks = ticks(min(values), max(values), 5)
     step = marks[1] - marks[0] if len(marks) > 1 else 1.0
     low, high = min([*marks, *values]) - 0.1 * step, max([*marks, *values]) + 0.1 * step
+    low = low if plot.base is None else plot.base
     legend, below = _curve_legend(plot.curves, left, left + span)
     top = below + 12.0
 

@@ -4,12 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 
 from . import wording as w
-from .outline import ALL, NONE, Outline
+from .language_shrinkage import shrink_languages
+from .outline import ALL, Outline
 from .results import Estimate
 
-__all__ = ["Block", "Column", "Row", "Table", "Text", "figure", "row", "text", "where"]
+__all__ = [
+    "Block",
+    "Column",
+    "Row",
+    "Table",
+    "Text",
+    "exploratory",
+    "figure",
+    "row",
+    "slimmed",
+    "status",
+    "status_column",
+    "status_note",
+    "tagged",
+    "text",
+    "where",
+]
 
 ABSENT = w.ABSENT
 
@@ -22,6 +40,8 @@ class Text:
     sub: str = ""
     strong: bool = False
     tone: str = ""
+    italic: bool = False
+    """An exploratory estimate among others."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +55,8 @@ class Row:
     cells: tuple[Text, ...]
     rule: bool = False
     """Whether a thin rule goes above (means, baselines)."""
+    exploratory: bool = False
+    """Not registered, where something was: set in italics and grey; a cell of the row says it in words."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +76,8 @@ class Table:
     note: str = ""
     fold: bool = False
     """Long tables are folded on the page until somebody asks for them."""
+    slim: bool = False
+    """Whether it fits one column of a paper (7.7 cm)."""
 
     def __bool__(self) -> bool:
         return any(block.rows for block in self.blocks)
@@ -67,8 +91,8 @@ def figure(*words: str) -> tuple[Column, ...]:
     return tuple(Column(x) for x in words)
 
 
-def row(*cells: str | Text, rule: bool = False) -> Row:
-    return Row(tuple(c if isinstance(c, Text) else Text(c) for c in cells), rule)
+def row(*cells: str | Text, rule: bool = False, exploratory: bool = False) -> Row:
+    return Row(tuple(c if isinstance(c, Text) else Text(c) for c in cells), rule, exploratory)
 
 
 def where(outline: Outline, pair: str, *rest: str) -> str:
@@ -76,12 +100,34 @@ def where(outline: Outline, pair: str, *rest: str) -> str:
     return ", ".join([*([pair] if outline.several else []), *(x for x in rest if x)])
 
 
-def _tagged(name: str, role: str) -> str:
+def tagged(name: str, role: str) -> str:
     return f"{name} (placebo)" if role == "placebo" else name
 
 
 def _verdict(e: Estimate) -> Text:
     return Text(w.verdict(e.verdict), tone=e.verdict)
+
+
+def exploratory(e: Estimate) -> bool:
+    """Whether the estimate is to be set apart: only where a design was registered."""
+    return e.status == "exploratory"
+
+
+def status(outline: Outline, e: Estimate) -> tuple[str, ...]:
+    """The cell of the last column, in tables of suites with a registered design."""
+    return (e.status,) if outline.results.registration else ()
+
+
+def status_column(outline: Outline) -> tuple[Column, ...]:
+    return text("Status") if outline.results.registration else ()
+
+
+def status_note(estimates: Iterable[Estimate]) -> str:
+    """Says what italics mean, where some of these estimates are in italics."""
+    apart = [exploratory(e) for e in estimates]
+    if not any(apart):
+        return ""
+    return " All exploratory: not registered." if all(apart) else " Italics: exploratory, not registered."
 
 
 def grand(outline: Outline) -> Table:
@@ -91,15 +137,17 @@ def grand(outline: Outline) -> Table:
     for pair in outline.pairs:
         rows = [
             row(
-                _tagged(e.contrast, e.role),
+                tagged(e.contrast, e.role),
                 Text(w.points(e.value), strong=e.verdict.startswith("different")),
                 w.interval(e.low, e.high),
                 w.p_value(e.p),
                 w.p_value(e.p_adjusted),
                 _verdict(e),
                 w.number(e.mde),
+                *status(outline, e),
                 w.number(e.df, 1),
                 str(e.seeds),
+                exploratory=exploratory(e),
             )
             for e in wanted
             if e.pair == pair
@@ -113,36 +161,40 @@ def grand(outline: Outline) -> Table:
             *text("Contrast"),
             *figure("Effect", f"{outline.level} CI", "p", "adj. p"),
             *text("Verdict"),
-            *figure("MDE", "df", "Seeds"),
+            *figure("MDE"),
+            *status_column(outline),
+            *figure("df", "Seeds"),
         ),
         tuple(blocks),
-        w.test_note(wanted),
+        w.test_note(wanted) + status_note(wanted),
     )
+
+
+def slimmed(outline: Outline, whole: Table) -> Table:
+    """For one column of a paper: of name, effect, interval, p, adjusted p, verdict, MDE, the companions go below."""
+
+    def narrow(r: Row) -> Row:
+        name, effect, interval, p, adjusted, verdict, mde, *_ = r.cells
+        label, _, role = name.text.partition(" (")
+        said = [*([role.rstrip(")")] if role else []), *(["expl."] if r.exploratory else [])]
+        return row(
+            Text(label, f"[{', '.join(said)}]" if said else ""),
+            Text(effect.text, interval.text, effect.strong),
+            Text(p.text, f"[{adjusted.text}]" if adjusted.text != ABSENT else ""),
+            Text(verdict.text.removeprefix("different but "), f"[MDE {mde.text}]"),
+            exploratory=r.exploratory,
+        )
+
+    first, effect, *_ = whole.columns
+    columns = (first, effect, *figure("p"), *text("Verdict"))
+    note = f" In brackets: {outline.level} interval, adjusted p, MDE. Negligible: not 0, but smaller than the margin."
+    blocks = tuple(Block(b.title, tuple(map(narrow, b.rows))) for b in whole.blocks)
+    return Table(whole.name, whole.caption, columns, blocks, whole.note + note, slim=True)
 
 
 def grand_paper(outline: Outline) -> Table:
-    """The answers for one column of a paper: companions go below; df and seeds are in the note."""
-    whole = grand(outline)
-
-    def narrow(r: Row) -> Row:
-        contrast, effect, interval, p, adjusted, verdict, mde, *_ = r.cells
-        name, _, role = contrast.text.partition(" (")
-        return row(
-            Text(name, f"[{role.rstrip(')')}]" if role else ""),
-            Text(effect.text, interval.text, effect.strong),
-            Text(p.text, f"[{adjusted.text}]" if adjusted.text != ABSENT else ""),
-            Text(verdict.text),
-            mde,
-        )
-
-    columns = (
-        *text("Contrast"),
-        *figure(f"Effect [{outline.level} CI]", "p [adj.]"),
-        *text("Verdict"),
-        *figure("MDE"),
-    )
-    blocks = tuple(Block(b.title, tuple(map(narrow, b.rows))) for b in whole.blocks)
-    return Table(whole.name, whole.caption, columns, blocks, whole.note)
+    """The answers for one column of a paper; df and seeds are in the note."""
+    return slimmed(outline, grand(outline))
 
 
 def effects_map(outline: Outline) -> Table:
@@ -167,11 +219,12 @@ def effects_map(outline: Outline) -> Table:
                         w.interval(e.low, e.high, 1),
                         strong=e.verdict.startswith("different"),
                         tone=e.verdict,
+                        italic=exploratory(e),
                     )
                     for e in found
                 ]
                 rows.append(row("mean" if c == ALL else c, *cells, rule=c == ALL and bool(rows)))
-            blocks.append(Block(where(outline, pair, _tagged(contrast.name, contrast.role)), tuple(rows)))
+            blocks.append(Block(where(outline, pair, tagged(contrast.name, contrast.role)), tuple(rows)))
     return Table(
         "effects",
         f"Effect by intermediate condition (rows) and target (columns), points, with {outline.level} "
@@ -181,6 +234,7 @@ def effects_map(outline: Outline) -> Table:
         (
             w.test_note(used)
             + " Bold: different after correction; ≈: equivalent within the margin."
+            + status_note(used)
             + outline.dagger_note
         )
         if used
@@ -188,7 +242,7 @@ def effects_map(outline: Outline) -> Table:
     )
 
 
-def _effect_row(outline: Outline, e: Estimate) -> Row:
+def _effect_row(outline: Outline, e: Estimate, *beside: str) -> Row:
     return row(
         "mean" if e.condition == ALL else e.condition,
         "mean" if e.target == ALL else outline.task(e.target) + outline.dagger(e.condition, e.target),
@@ -198,9 +252,12 @@ def _effect_row(outline: Outline, e: Estimate) -> Row:
         w.p_value(e.p_adjusted),
         _verdict(e),
         w.number(e.mde),
+        *status(outline, e),
         w.number(e.df, 1),
         w.p_value(e.p_equivalence),
         str(e.seeds),
+        *beside,
+        exploratory=exploratory(e),
     )
 
 
@@ -218,8 +275,10 @@ def effects(outline: Outline, families: Iterable[str], name: str, caption: str, 
                 and e.family in wanted
             ]
             used += found
-            title = where(outline, pair, _tagged(contrast.name, contrast.role))
-            blocks.append(Block(title, tuple(_effect_row(outline, e) for e in found)))
+            title = where(outline, pair, tagged(contrast.name, contrast.role))
+            blocks.append((title, found))
+    # the p-values that stand beside, where this result has them
+    extra = [(name, get) for name, get in _BESIDE if any(get(e) is not None for e in used)]
     return Table(
         name,
         caption,
@@ -227,13 +286,29 @@ def effects(outline: Outline, families: Iterable[str], name: str, caption: str, 
             *text("Intermediate", "Target"),
             *figure("Effect", f"{outline.level} CI", "p", "adj. p"),
             *text("Verdict"),
-            *figure("MDE", "df", "p (equiv.)", "Seeds"),
+            *figure("MDE"),
+            *status_column(outline),
+            *figure("df", "p (equiv.)", "Seeds", *(name for name, _ in extra)),
         ),
-        tuple(b for b in blocks if b.rows),
+        tuple(
+            Block(
+                title, tuple(_effect_row(outline, e, *(w.p_value(get(e)) for _, get in extra)) for e in found)
+            )
+            for title, found in blocks
+            if found
+        ),
         w.test_note(used)
+        + status_note(used)
         + (outline.dagger_note if any(ALL not in (e.condition, e.target) for e in used) else ""),
         fold,
     )
+
+
+_BESIDE = (
+    ("p (own variance)", attrgetter("p_unmoderated")),
+    ("adj. p (BY)", attrgetter("p_by")),
+    ("adj. p (max-T)", attrgetter("p_max_t")),
+)
 
 
 def gains(outline: Outline) -> Table:
@@ -275,125 +350,32 @@ def gains(outline: Outline) -> Table:
     )
 
 
-def scores(outline: Outline) -> Table:
-    """Score per cell, mean (SD over seeds), with the best baseline of every target."""
-    blocks = []
-    for pair in outline.pairs:
-        baselines: dict[str, float] = {}
-        for arm in outline.arms(pair):
-            rows = []
-            for c in (NONE, *outline.conditions):
-                found = [outline.scores.get((pair, arm, c, t)) for t in outline.targets]
-                if not any(found):
-                    continue
-                for s in found:
-                    if s is not None and s.baseline is not None:
-                        baselines.setdefault(s.target, s.baseline)
-                cells = [
-                    Text(ABSENT)
-                    if s is None
-                    else Text(
-                        w.score(s.mean) + outline.dagger(s.condition, s.target),
-                        f"({w.number(100 * s.sd, 1)})" if w.finite(s.sd) and s.sd is not None else "",
-                    )
-                    for s in found
-                ]
-                rows.append(row(outline.condition(c), *cells))
-            blocks.append(Block(where(outline, pair, arm), tuple(rows)))
-        if baselines and blocks:
-            cells = [w.score(baselines.get(t)) for t in outline.targets]
-            blocks.append(Block(where(outline, pair, "without a model"), (row("best baseline", *cells),)))
-    metrics = {s.target: s.metric for s in outline.results.scores}
-    said = ", ".join(f"{outline.task(t)} {metrics[t]}" for t in outline.targets if t in metrics)
-    varied = [s.seeds for s in outline.results.scores if w.finite(s.sd)]
-    deviation = (
-        f" SD over {w.span(varied)} seeds in parentheses, none where nothing is trained." if varied else ""
-    )
-    return Table(
-        "scores",
-        "Zero-shot scores: mean over languages and seeds"
-        + (", with the standard deviation over seeds" if varied else ""),
-        (*text("Intermediate"), *figure(*map(outline.task, outline.targets))),
-        tuple(blocks),
-        f"100 × metric ({said}); languages weighted equally." + deviation + outline.dagger_note,
-    )
-
-
-def score_details(outline: Outline) -> Table:
-    """Source language, transfer and baseline of every cell."""
-    blocks = []
-    for pair in outline.pairs:
-        for arm in outline.arms(pair):
-            rows = [
-                row(
-                    outline.task(t) + outline.dagger(c, t), outline.condition(c), s.metric, w.score(s.mean),
-                    w.score(s.sd), w.score(s.source), w.score(s.transfer), w.score(s.baseline),
-                    f"{s.seeds}, nothing trained" if s.deterministic else str(s.seeds),
-                )
-                for t in outline.targets
-                for c in (NONE, *outline.conditions)
-                if (s := outline.scores.get((pair, arm, c, t))) is not None
-            ]  # fmt: skip
-            blocks.append(Block(where(outline, pair, arm), tuple(rows)))
-    return Table(
-        "score_details",
-        "Every cell: source language, transfer to the other languages, best baseline",
-        (
-            *text("Target", "Intermediate", "Metric"),
-            *figure("Mean", "SD", "Source", "Transfer", "Baseline", "Runs"),
-        ),
-        tuple(blocks),
-        "100 × metric. Source: the training language; transfer: mean over the others; baseline: best rule "
-        "without a model." + outline.dagger_note,
-        fold=True,
-    )
-
-
 def languages(outline: Outline) -> Table:
     blocks = []
     for pair in outline.pairs:
         for contrast in outline.contrasts(pair):
             found = [x for x in outline.results.languages if (x.pair, x.contrast) == (pair, contrast.name)]
+            grand_effect = outline.estimates.get((pair, contrast.name, ALL, ALL))
+            shrunken = shrink_languages(found, grand_effect, outline.alpha)
             found.sort(key=lambda x: (x.untrained, x.family, x.name, x.language))
             rows = [
                 row(
                     f"{x.name} ({x.language})", "control: not in pre-training" if x.untrained else x.family,
-                    w.points(x.value), w.interval(x.low, x.high), w.p_value(x.p), str(x.targets),
+                    w.points(x.value), w.interval(x.low, x.high), w.p_value(x.p),
+                    w.points(shrunken.values.get(x.language) if shrunken else None), str(x.targets),
                 )
                 for x in found
             ]  # fmt: skip
-            blocks.append(Block(where(outline, pair, _tagged(contrast.name, contrast.role)), tuple(rows)))
+            blocks.append(Block(where(outline, pair, tagged(contrast.name, contrast.role)), tuple(rows)))
     return Table(
         "languages",
         "Effect by language, mean over targets and intermediates (exploratory)",
-        (*text("Language", "Family"), *figure("Effect", f"{outline.level} CI", "p (unadjusted)", "Targets")),
+        (
+            *text("Language", "Family"),
+            *figure("Effect", f"{outline.level} CI", "p (unadjusted)", "Shrunken", "Targets"),
+        ),
         tuple(blocks),
-        "Points. Exploratory: p-values are not adjusted, and languages share their training runs.",
+        "Points. Exploratory: p-values are not adjusted, and languages share their training runs. Shrunken: moved towards "
+        "the mean over languages (empirical Bayes), without the controls.",
         fold=True,
-    )
-
-
-def retention(outline: Outline) -> Table:
-    blocks, seeds = [], []
-    for pair in outline.pairs:
-        for (target, arm), cell in outline.retention(pair).items():
-            seeds += [r.seeds for c, r in cell.items() if c != NONE]
-            rows = [
-                row(
-                    "before" if c == NONE else f"after {c}", w.score(r.mean),
-                    "" if r.change is None else w.points(r.change),
-                    "" if r.change is None else w.interval(r.low, r.high), w.score(r.chance),
-                )
-                for c, r in cell.items()
-            ]  # fmt: skip
-            blocks.append(Block(where(outline, pair, outline.task(target), arm), tuple(rows)))
-    metrics = ", ".join(sorted({r.metric for r in outline.results.retention}))
-    return Table(
-        "retention",
-        "Image-text retrieval before and after intermediate training",
-        (*text("Stage"), *figure("Score", "Change", f"{outline.level} CI", "Chance")),
-        tuple(blocks),
-        f"100 × metric ({metrics}), mean over languages; change in points against before; {w.span(seeds)} "
-        f"{'seed' if set(seeds) == {1} else 'seeds'} after "
-        "training. Outside every family of effects.",
     )

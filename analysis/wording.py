@@ -1,11 +1,11 @@
-"""How numbers are written: one place for signs, digits, p-values, verdicts and the methods paragraph."""
+"""How numbers are written: one place for signs, digits, p-values and verdicts."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 
-from .outline import NONE, Outline
+from .outline import Outline
 from .results import Estimate
 
 __all__ = [
@@ -16,8 +16,9 @@ __all__ = [
     "duration",
     "families",
     "finite",
+    "freedom",
     "interval",
-    "methods",
+    "moderated",
     "number",
     "p_value",
     "points",
@@ -105,6 +106,7 @@ def size(count: float) -> str:
 
 
 _CORRECTIONS = {"holm": "Holm", "bh": "Benjamini-Hochberg", "none": "none"}
+_FREEDOMS = {"welch": "Welch-Satterthwaite", "pooled": "pooled (one run variance for all cells)"}
 
 
 def correction(name: str) -> str:
@@ -144,7 +146,9 @@ def describe(outline: Outline, e: Estimate) -> str:
     shared = outline.overlaps.get((e.condition, e.target))
     return (
         f"{outline.cell(e.condition, e.target)} ({e.contrast}): {points(e.value)} points, "
-        f"{outline.level} CI {interval(e.low, e.high)}; p = {p_value(e.p)}{adjusted}; {verdict(e.verdict)}; "
+        f"{outline.level} CI {interval(e.low, e.high)}; p = {p_value(e.p)}"
+        + ("" if e.p_unmoderated is None else f" (moderated; unmoderated {p_value(e.p_unmoderated)})")
+        + f"{adjusted}; {verdict(e.verdict)}; "
         f"detectable {number(e.mde)}; {e.tier}, {count(e.seeds, 'seed')}, df {number(e.df, 1)}"
         + (f"; shared data: {'; '.join(shared)}" if shared else "")
     ).replace("p = <", "p < ")
@@ -158,90 +162,19 @@ def test_note(estimates: Iterable[Estimate]) -> str:
     tiers = ", ".join(sorted({e.tier for e in rows}))
     return (
         f"Values in points (100 × metric). MWV-t, tier {tiers}; seeds {span(e.seeds for e in rows)}; "
-        f"Welch-Satterthwaite df {span((e.df for e in rows), 1)}; family and correction: {families(rows)}. "
-        "MDE: minimum detectable effect at 80 % power."
+        f"{freedom(rows)} df {span((e.df for e in rows), 1)}; family and correction: {families(rows)}. "
+        + ("Run variances of the map are moderated (empirical Bayes). " if moderated(rows) else "")
+        + "MDE: minimum detectable effect at 80 % power."
     )
+
+
+def freedom(rows: Iterable[Estimate]) -> str:
+    return " or ".join(sorted({_FREEDOMS.get(e.df_method, e.df_method) for e in rows}))
+
+
+def moderated(rows: Iterable[Estimate]) -> bool:
+    return any(e.p_unmoderated is not None for e in rows)
 
 
 def count(n: int, noun: str) -> str:
     return f"{n} {noun}" + ("" if n == 1 else "s")
-
-
-def methods(outline: Outline) -> tuple[str, ...]:
-    """The methods section with this suite's own numbers, ready to be adapted for a paper."""
-    suite, results = outline.suite, outline.results
-    targets = [t for t in suite.get("targets", ()) if t["task"] in outline.targets]
-    tongues = sorted({language for t in targets for language in t.get("languages", ())})
-    sources = sorted({t.get("source_language", "en") for t in targets}) or ["en"]
-    seeds = suite.get("seeds", [])
-    runs = suite.get("runs", [])
-    out = []
-    designs = []
-    still = [
-        outline.task(t)
-        for t in outline.targets
-        if any(s.target == t and s.deterministic for s in results.scores)
-    ]
-    differing = {p["name"]: p.get("differing", ()) for p in suite.get("pairs", ())}
-    matched = not any(differing.get(pair) for pair in outline.pairs)
-    for pair in outline.pairs:
-        arms = ", ".join(outline.arms(pair))
-        odd = ", ".join(name.replace("_", " ") for name in differing.get(pair, ()))
-        told = [f"arms {arms}"] if arms else []
-        told += [f"not matched: they differ in {odd}"] if odd else [] if matched else ["matched"]
-        designs.append(f"{pair} ({'; '.join(told)})" if told else pair)
-    ancestor = f", {'each' if outline.several else 'all'} from one ancestor" if matched else ""
-    out.append(
-        f"Design. {count(len(outline.pairs), 'matched pair' if matched else 'pair')} of encoders{ancestor}: "
-        f"{'; '.join(designs)}. "
-        "Every arm goes through the same schedule: one of "
-        f"{count(len(outline.conditions), 'intermediate condition')} "
-        f"({', '.join(outline.conditions) or NONE}) or none, then fine-tuning on each of "
-        f"{count(len(outline.targets), 'target task')} ({', '.join(map(outline.task, outline.targets))}) "
-        "in the source "
-        f"language ({', '.join(sources)}{'; nothing is trained for ' + ', '.join(still) if still else ''}), "
-        f"then zero-shot scoring on {count(len(tongues), 'language')}. "
-        f"{count(len(seeds), 'seed')} per cell"
-        + (f", {count(len(runs), 'run')} in all" if runs else "")
-        + "; a seed sets heads, data order and dropout of the intermediate and the target stage."
-    )
-    if results.estimates:
-        margins = suite.get("analysis", {})
-        tiers = ", ".join(sorted({e.tier for e in results.estimates}))
-        out.append(
-            "Estimand. gain = score after intermediate training − score without; effect = gain of the first "
-            "arm − gain "
-            "of the second (a difference in differences), in points, languages weighted equally. Means over "
-            "tasks are "
-            "taken within a seed before any variance, because one intermediate checkpoint feeds all targets."
-        )
-        out.append(
-            f"Test. MWV-t at tier {tiers}: the variance is the run term (variance over seeds, Welch df) "
-            "plus the term of "
-            "the shared test examples (from influence values); the reference is Student's t with "
-            f"Welch-Satterthwaite df ({span((e.df for e in results.estimates), 1)} here); intervals are "
-            f"{outline.level}. The claim is about new seeds and new examples, for these languages, tasks and "
-            "encoders; pre-training and grounding are not replicated by a seed."
-        )
-        task, aggregate = margins.get("margin_task"), margins.get("margin_aggregate")
-        margin = (
-            f"±{task:g} points for a task and ±{aggregate:g} for a mean"
-            if finite(task, aggregate)
-            else f"±{span((e.margin for e in results.estimates), 2)} points"
-        )
-        out.append(
-            f"Multiplicity and verdicts. Families, per pair and contrast: {families(results.estimates)}. "
-            "Equivalence: two one-sided tests "
-            f"against {margin}. Minimum detectable effect: the effect found with 80 % power at α = "
-            f"{outline.alpha:g} "
-            "given the variance and df of the estimate. Effects by language and gains by arm are "
-            "exploratory: their "
-            "p-values are not adjusted."
-        )
-    if results.retention:
-        out.append(
-            "Retention. Image-text retrieval before and after intermediate training, for arms with an image "
-            "tower; "
-            "it belongs to no family of effects."
-        )
-    return tuple(out)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import XtremexError
+from .statistics_commands import COMMANDS
 
 if TYPE_CHECKING:
     from .run import Options
@@ -100,6 +101,25 @@ def plan(
 
 
 @app.command()
+def preregister(
+    suite: SuiteName,
+    out: Out = Path("runs"),
+    device: Device = "auto",
+    precision: Precision = "auto",
+    data: Data = None,
+    without: Without = None,
+    late: Annotated[
+        bool,
+        typer.Option("--late", help="Register though outcomes exist; recorded, nothing is confirmatory."),
+    ] = False,
+) -> None:
+    """Freeze hypotheses, margins and seeds in a hashed file before test scores are read."""
+    from .registration import preregister as register
+
+    print(register(suite, _options(out, device, precision, data=data, without=without), late=late))
+
+
+@app.command()
 def fetch(
     suite: SuiteName,
     out: Out = Path("runs"),
@@ -136,7 +156,8 @@ def export(
     format_: Annotated[
         str,
         typer.Option(
-            "--format", help="xtreme: official submission; mteb: result JSON; csv: one table of scores."
+            "--format",
+            help="xtreme: official submission; mteb: result JSON; csv: scores; lmer: a mixed model in R.",
         ),
     ],
     to: Annotated[Path | None, typer.Option(help="Folder to write to; default: DIR/export-FORMAT.")] = None,
@@ -263,6 +284,10 @@ def report(
     path = rebuild(folder)
     _say(headline(folder))
     print(path)
+
+
+for command in COMMANDS:
+    app.command()(command)
 
 
 @app.callback(invoke_without_command=True)

@@ -20,9 +20,9 @@ from .policy import in_short
 from .store import Store, digest
 from .suite import Exemption, Pair, Suite
 
-__all__ = ["RECORD", "suite_record"]
+__all__ = ["RECORD", "design_record", "suite_record"]
 
-RECORD = 2
+RECORD = 3
 """Raised when the record says more, or says it otherwise, of the same results; finished folders then get theirs anew.
 
 ``format``, unlike it, is raised when older readers would misread it.
@@ -51,15 +51,8 @@ def suite_record(plan: Plan, store: Store, schedules: list[dict[str, Any]]) -> d
         "pairs": [_pair(pair, plan, metas) for pair in suite.pairs],
         "backbones": {name: _backbone(backbone, plan, metas) for name, backbone in suite.backbones.items()},
         "grounding": _grounding(suite),
-        "stages": {
-            "intermediate": asdict(suite.intermediate),
-            "target": asdict(suite.target),
-            "per_task": suite.per_task,
-        },
-        "conditions": [
-            {"name": name, "tasks": [task.name for task in chosen]}
-            for name, chosen in suite.conditions.items()
-        ],
+        "stages": _stages(suite),
+        "conditions": _conditions(suite),
         "intermediate_tasks": [_intermediate_task(task, described[task.name]) for task in members.values()],
         "intermediate_runs": _intermediate_runs(plan, metas),
         "targets": [_target(task, described[task.name], store, plan) for task in plan.targets],
@@ -88,6 +81,60 @@ def suite_record(plan: Plan, store: Store, schedules: list[dict[str, Any]]) -> d
     }
 
 
+def design_record(plan: Plan) -> dict[str, Any]:
+    """What of ``suite.json`` a plan knows before anything was run: all that a registration freezes."""
+    suite = plan.suite
+    return {
+        "suite": {"name": suite.name, "digest": suite.digest},
+        "pairs": [_pair_design(pair) for pair in suite.pairs],
+        "conditions": _conditions(suite),
+        "targets": [_target_design(task) for task in plan.targets],
+        "seeds": list(suite.seeds),
+        "stages": _stages(suite),
+        "analysis": asdict(suite.analysis),
+    }
+
+
+def _stages(suite: Suite) -> dict[str, Any]:
+    return {
+        "intermediate": asdict(suite.intermediate),
+        "target": asdict(suite.target),
+        "per_task": suite.per_task,
+    }
+
+
+def _conditions(suite: Suite) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "tasks": [task.name for task in chosen]} for name, chosen in suite.conditions.items()
+    ]
+
+
+def _pair_design(pair: Pair) -> dict[str, Any]:
+    return {
+        "name": pair.name,
+        "arms": {
+            name: f"{arm.backbone}@grounded-{arm.grounding}" if arm.grounding else arm.backbone
+            for name, arm in pair.arms.items()
+        },
+        # JSON objects are written with sorted keys: lists keep the order of the suite
+        "order": list(pair.arms),
+        "ladder": list(pair.ladder),
+        "contrasts": [
+            {"name": c.name, "plus": c.plus, "minus": c.minus, "role": c.role} for c in pair.contrasts
+        ],
+    }
+
+
+def _target_design(task: Task) -> dict[str, Any]:
+    return {
+        "task": task.name,
+        "metric": task.metrics[0],
+        "languages": list(task.languages),
+        "retention": task.kind == "image-text",
+        "version": task.version,
+    }
+
+
 def _grounding(suite: Suite) -> dict[str, Any] | None:
     """What the grounded arms have in common: everything but the objective."""
     for config in suite.grounding.values():
@@ -103,15 +150,7 @@ def _pair(pair: Pair, plan: Plan, metas: dict[str, dict[str, Any]]) -> dict[str,
     caution = f"Not a matched pair: the arms differ in {', '.join(odd)}." if odd else ""
     tasks = [task for job in plan.jobs.values() for task in job.tasks]
     longest = max((task.max_length for task in tasks), default=0)
-    return {
-        "name": pair.name,
-        "arms": {
-            name: f"{arm.backbone}@grounded-{arm.grounding}" if arm.grounding else arm.backbone
-            for name, arm in pair.arms.items()
-        },
-        "contrasts": [
-            {"name": c.name, "plus": c.plus, "minus": c.minus, "role": c.role} for c in pair.contrasts
-        ],
+    return _pair_design(pair) | {
         "note": f"{pair.note} {caution}".strip(),
         "differing": odd,
         "policy": policy_words(pair, terms, infos),
@@ -185,12 +224,9 @@ def _target(task: Task, described: dict[str, Any], store: Store, plan: Plan) -> 
         )
         views = list(dict.fromkeys(table["view"].to_pylist()))
         clustered = not table["example"].equals(table["cluster"])
-    return {
-        "task": task.name,
+    return _target_design(task) | {
         "kind": task.kind,
-        "metric": task.metrics[0],
         "metrics": list(task.metrics),
-        "languages": list(task.languages),
         "language_names": language_names(task.languages),
         "language_families": language_families(task.languages),
         "untrained_languages": [x for x in plan.suite.untrained if x in task.languages],
@@ -199,9 +235,7 @@ def _target(task: Task, described: dict[str, Any], store: Store, plan: Plan) -> 
         "clustered": clustered,
         "view": views[0],
         "views": views,
-        "retention": task.kind == "image-text",
         "benchmark": task.benchmark,
-        "version": task.version,
         "revision": _data(task),
         "licence": task.licence,
         "description": task.description,

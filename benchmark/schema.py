@@ -117,6 +117,8 @@ class Pair:
     name: str
     arms: dict[str, Arm]
     contrasts: tuple[Contrast, ...] = ()
+    ladder: tuple[str, ...] = ()
+    """Arms from the least to the most of what they differ in: the report tests the trend of their gains."""
     note: str = ""
     policy: Policy = Policy()
 
@@ -170,6 +172,12 @@ class Analysis:
     alpha: float = 0.05
     margin_task: float = 1.0
     margin_aggregate: float = 0.5
+    tier: Literal["T1", "T2", "T3"] = "T2"
+    """New seeds on these examples, new seeds and examples, or new languages as well."""
+    df: Literal["welch", "pooled"] = "welch"
+    """``pooled`` assumes one run variance for all cells."""
+    primary: str = ""
+    """The condition whose effect is the primary hypothesis; empty: the mean over all conditions."""
 
 
 @dataclass(frozen=True)
@@ -244,6 +252,14 @@ def check_shape(raw: SuiteFile, path: Path) -> None:
             for name in (contrast.plus, contrast.minus):
                 if name not in pair.arms:
                     raise unknown("arm", name, pair.arms, f"{path}: pairs.{pair.name}.contrasts")
+        for name in pair.ladder:
+            if name not in pair.arms:
+                raise unknown("arm", name, pair.arms, f"{path}: pairs.{pair.name}.ladder")
+        if pair.ladder and not 3 <= len(set(pair.ladder)) == len(pair.ladder):
+            raise SuiteError(
+                f"{path}: pairs.{pair.name}.ladder = {list(pair.ladder)}",
+                "three or more arms, each once, the least dose first",
+            )
     used = {*raw.targets, *(t for members in raw.conditions.values() for t in members)}
     for name, table in raw.per_task.items():
         _check_override(table, f"{path}: per_task.{name}")
@@ -291,6 +307,10 @@ def check_shape(raw: SuiteFile, path: Path) -> None:
             )
     if not 0 < raw.analysis.alpha < 1:
         raise SuiteError(f"{path}: analysis.alpha = {raw.analysis.alpha}", "a probability between 0 and 1")
+    if raw.analysis.primary and raw.analysis.primary not in set(raw.conditions) - {"none"}:
+        raise unknown(
+            "condition", raw.analysis.primary, set(raw.conditions) - {"none"}, f"{path}: analysis.primary"
+        )
     for key in ("margin_task", "margin_aggregate"):
         if getattr(raw.analysis, key) <= 0:
             raise SuiteError(

@@ -200,12 +200,14 @@ def write_demo(
     run_sd: float = 0.006,
     restart: bool = True,
     exception: bool = False,
+    ladder: Sequence[str] = (),
+    analysis: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write simulated ``outcomes/*.parquet`` and ``suite.json`` under ``folder``; returns ``folder``.
 
     ``effect`` is the true difference in differences of the vision arm on the probability scale (the scrambled
     arm's is 0). ``restart`` flags one restarted and one collapsed run, ``exception`` declares one unequal
-    schedule.
+    schedule, ``ladder`` lists arms by dose, ``analysis`` overrides keys of that table.
     """
     folder = Path(folder)
     (folder / "outcomes").mkdir(parents=True, exist_ok=True)
@@ -279,6 +281,9 @@ def write_demo(
         if writer is not None:
             writer.close()
     suite = _suite_json(arms, pairs, conditions, targets, languages, examples, seeds, runs, exception)
+    suite["analysis"] |= dict(analysis or {})
+    for entry in suite["pairs"]:
+        entry |= {"order": list(arms), "ladder": list(ladder)}
     (folder / "suite.json").write_text(
         json.dumps(suite, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )

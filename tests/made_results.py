@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -17,6 +18,20 @@ from xtremex.analysis.results import (
     Retention,
     Score,
     Verdict,
+)
+from xtremex.analysis.secondary import (
+    Absent,
+    CellLanguage,
+    Correlation,
+    FailureCount,
+    FailureTest,
+    LeaveOut,
+    LogOdds,
+    Prior,
+    Registration,
+    Replicability,
+    Replication,
+    Sensitivity,
 )
 
 __all__ = ["LANGUAGES", "made_results"]
@@ -65,6 +80,15 @@ def _estimate(
         variance_shares={"run": 0.35 + 0.01 * (number % 20), "examples": 0.65 - 0.01 * (number % 20)},
         languages=len(LANGUAGES),
         examples=360,
+        p_unmoderated=0.31 if family == "map" else None,
+        p_by=0.93 if family == "map" else None,
+        p_max_t=0.55 if family == "conditions" else None,
+        logit=LogOdds(value / 20, value / 20 - 0.1, value / 20 + 0.1, 0.24),
+        scale_dependent=family == "map" and number % 5 == 0,
+        superiority=0.58,
+        run_sd=0.9,
+        standardised=value / 0.9,
+        status="confirmatory" if family in ("grand", "conditions") else "exploratory",
     )
 
 
@@ -179,7 +203,103 @@ def made_results(
         retention=tuple(retention),
         warnings=tuple(warnings),
         signature=signature,
+        **_secondary(pairs, arms, conditions, targets, contrasts, estimates),
     )
+
+
+def _secondary(
+    pairs: Sequence[str],
+    arms: Sequence[str],
+    conditions: Sequence[str],
+    targets: Sequence[str],
+    contrasts: Sequence[str],
+    estimates: Sequence[Estimate],
+) -> dict[str, Any]:
+    """What stands beside the effects; every table has a row as long as there is a contrast."""
+    found: dict[str, list[Any]] = {name: [] for name in _SECONDARY}
+    for pair, contrast in product(pairs, contrasts):
+        mine = [e for e in estimates if (e.pair, e.contrast) == (pair, contrast) and e.target == "*"]
+        role = mine[0].role
+        shares = {"run": 0.3, "examples": 0.5, "languages": 0.2}
+        found["generalisation"] += [
+            replace(e, tier="T3", variance_shares=shares, status="exploratory") for e in mine
+        ]
+        if role == "placebo":
+            found["further"] += [
+                replace(e, contrast="vision-scrambled", role="placebo-difference") for e in mine
+            ]
+            found["absent"].append(Absent("T3", pair, contrast, "6 languages; fewer than 10 say little"))
+        for group, codes in (("Germanic", ("en", "de")), ("Romance", ("fr",))):
+            line = LeaveOut(pair, contrast, role, group, codes, len(targets), 0.21, -1.1, 1.52, 0.74)
+            found["leave_out"].append(line)
+        found["cell_languages"] += [
+            CellLanguage(
+                pair, contrast, role, conditions[0], targets[0], code, name, 2.1, 0.4, 3.8, 0.02, 0.041
+            )
+            for code, (name, _) in LANGUAGES.items()
+        ]
+        half = tuple(tuple(1.0 if a == b else 0.5 for b in conditions) for a in conditions)
+        found["correlations"].append(Correlation(pair, contrast, "conditions", tuple(conditions), half))
+        found["priors"].append(Prior(pair, contrast, "map", 36, 14.9, 0.82))
+        found["replicability"] += [
+            Replicability(pair, contrast, role, c, len(targets), 1, 1, (0.012, *[0.4] * (len(targets) - 1)))
+            for c in ("*", *conditions)
+        ]
+        found["failure_tests"].append(
+            FailureTest(
+                pair,
+                contrast,
+                role,
+                "imbalance",
+                "target",
+                dict(zip(contrast.split("-"), (1, 4), strict=True)),
+                dict.fromkeys(contrast.split("-"), 27),
+                0.35,
+            )
+        )
+        line = Sensitivity(pair, contrast, role, "without-collapsed", 1, 0.4, -0.9, 1.7, 0.52, False)
+        found["sensitivity"].append(line)
+    if len(pairs) > 1:
+        found["replication"] += [
+            Replication(contrast, "primary", "*", tuple(pairs), (0.4,) * len(pairs), 0.61, True, False)
+            for contrast in contrasts
+        ]
+    found["failures"] += [
+        FailureCount(
+            pair,
+            arm,
+            c,
+            t,
+            planned=3,
+            analysed=2 if (c, t) == (conditions[0], targets[0]) else 3,
+            restarted=int(c == "nli"),
+            collapsed=0,
+            intermediate_restarted=0,
+            intermediate_collapsed=int(c == "mixture"),
+            missing_languages=("tr",) if t == targets[-1] else (),
+        )
+        for pair, arm, c, t in product(pairs, arms, ("none", *conditions), targets)
+    ]
+    registration = Registration(
+        "5f" * 32, "2026-01-01T00:00:00+00:00", False, 4, ("seeds: registered 0, 1, 2, 3, analysed 0, 1, 2",)
+    )
+    return {name: tuple(rows) for name, rows in found.items()} | {"registration": registration}
+
+
+_SECONDARY = (
+    "further",
+    "generalisation",
+    "absent",
+    "leave_out",
+    "cell_languages",
+    "correlations",
+    "priors",
+    "replicability",
+    "replication",
+    "failures",
+    "failure_tests",
+    "sensitivity",
+)
 
 
 def _suite(
@@ -226,6 +346,8 @@ def _suite(
                     for name in contrasts
                 ],
                 "note": "one grounded checkpoint per arm",
+                "order": list(arms),
+                "ladder": [],
             }
             for pair in pairs
         ],

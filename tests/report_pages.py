@@ -10,8 +10,21 @@ from typing import Any
 
 __all__ = ["FIGURES", "HOSTILE", "TABLES", "Page", "digests"]
 
-FIGURES = ("effect_map", "forest_languages", "gains", "retention", "variance")
-TABLES = ("effects", "gains", "grand", "retention", "scores")
+FIGURES = ("effect_map", "forest_languages", "gains", "power", "retention", "variance")
+TABLES = (
+    *(
+        "effects",
+        "failures",
+        "gains",
+        "grand",
+        "placebo_difference",
+        "power",
+        "replicability",
+        "retention",
+        "scores",
+    ),
+    "secondary",
+)
 HOSTILE: dict[str, Any] = {
     "pairs": ("<script>alert(1)</script>&_%", "b"),
     "conditions": ('n<l>i&"_%$#{}~^', "[Türkçe]"),

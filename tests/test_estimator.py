@@ -116,7 +116,7 @@ def test_one_language_of_many_equals_that_language_alone(parallel):
     examples, num, den = build(3, (3, 3, 3, 3), (20, 16, 24), parallel=parallel)
     cells = [Cell.from_counts(examples, a, b) for a, b in zip(num, den, strict=True)]
     one_hot = Term(dict(enumerate(cells)), dict(enumerate(DID)), np.array([0.0, 1.0, 0.0]))
-    alone = did(*(cell.subset(["l1"]) for cell in cells))
+    alone = contrast([cell.subset(["l1"]) for cell in cells], DID)
     assert estimate([one_hot]) == alone
 
 

@@ -368,10 +368,13 @@ def test_names_cannot_leave_the_folder(own: Path, tmp_path: Path) -> None:
         suite["targets"] = [t for t in suite["targets"] if t["task"] in ("xnli", "tatoeba")]
         for run in suite["runs"]:
             run["pair"] = "../../x"
+        for pair in suite["pairs"]:
+            pair["name"] = "../../x"
 
     edit_suite(own, change)
     out = tmp_path / "deep" / "out"
     for format in FORMATS:
         made = export(own, format, out)
         assert made and all(path.resolve().is_relative_to(out.resolve()) for path in made)
-    assert {p.name for p in out.iterdir()} == {"results", "scores.csv", ".._.._x"}
+    models = {"lmer.csv", "closed.csv", "lmer.R"}
+    assert {p.name for p in out.iterdir()} == {"results", "scores.csv", ".._.._x", *models}

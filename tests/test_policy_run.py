@@ -220,7 +220,7 @@ def test_policy_and_traits_of_the_arms_are_in_the_tables(ran: Path) -> None:
         "mixed dropout shared causal, padded: 0; text: 0 (its own: 0.1)",
         "mixed causal metaclip2 open_clip open_clip 24 yes no",
         "mixed padded siglip open_clip open_clip 40 no 40",
-        "1 pair of encoders: mixed (arms causal, padded, text; not matched: they differ in family, causal masking)",
+        "1 pair of encoders: mixed (arms text, causal, padded; not matched: they differ in family, causal masking)",
     ):
         assert said in page, said
 

@@ -17,7 +17,7 @@ from xtremex.analysis.outline import Outline
 from xtremex.analysis.render import markdown_escape
 from xtremex.analysis.report import write_report
 from xtremex.analysis.results import Results
-from xtremex.analysis.svg import ticks
+from xtremex.analysis.svg_parts import ticks
 
 
 def test_page_opens_with_the_answer(report_folder: Path, report: Results) -> None:
@@ -137,7 +137,7 @@ def test_page_is_accessible(report_folder: Path) -> None:
     assert page.headings[0] == 1 and page.headings.count(1) == 1
     assert all(b <= a + 1 for a, b in zip(page.headings, page.headings[1:], strict=False))
     drawings = page.of("svg")
-    assert len(drawings) == 8 and all(len(a["aria-label"] or "") > 20 for a in drawings)
+    assert len(drawings) == 9 and all(len(a["aria-label"] or "") > 20 for a in drawings)
     assert len(page.of("caption")) == len(page.of("table")) > 8
     assert all(a.get("scope") in ("col", "row", "rowgroup") for a in page.of("th"))
     marks = [a for a in page.of("g") if "hit" in (a.get("class") or "")]
@@ -201,7 +201,7 @@ def test_one_arm_answers_with_gains(tmp_path: Path) -> None:
         in words
     )
     assert {p.stem for p in (tmp_path / "figures").iterdir()} == {"gains"}
-    assert {p.stem for p in (tmp_path / "tables").iterdir()} == {"gains", "scores"}
+    assert {p.stem for p in (tmp_path / "tables").iterdir()} == {"failures", "gains", "scores"}
 
 
 def test_missing_pieces_and_numbers_do_not_stop_the_report(without_figures: None, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from xtremex.analysis.results import Results
 
 
 def test_all_files_exist_and_nothing_else(report_folder: Path) -> None:
-    expected = {"report.html", "report.md", "report.json"}
+    expected = {"report.html", "report.md", "report.json", "methods.tex", "references.bib"}
     expected |= {f"tables/{name}.tex" for name in TABLES}
     expected |= {f"figures/{name}.{kind}" for name in FIGURES for kind in ("pdf", "svg")}
     assert set(digests(report_folder)) == expected
@@ -30,6 +30,8 @@ def test_all_files_exist_and_nothing_else(report_folder: Path) -> None:
         "report.html",
         "report.md",
         "report.json",
+        "methods.tex",
+        "references.bib",
         "tables",
         "figures",
     }
@@ -144,7 +146,12 @@ def test_rebuild_drops_its_own_stale_files_only(without_figures: None, tmp_path:
     mine.write_text("mine", encoding="utf-8")
     (tmp_path / "suite.json").write_text("{}", encoding="utf-8")
     write_report(made_results(arms=("text",)), tmp_path)
-    assert {p.name for p in (tmp_path / "tables").iterdir()} == {"gains.tex", "scores.tex", "notes.tex"}
+    assert {p.name for p in (tmp_path / "tables").iterdir()} == {
+        "failures.tex",
+        "gains.tex",
+        "scores.tex",
+        "notes.tex",
+    }
     assert (tmp_path / "suite.json").read_text(encoding="utf-8") == "{}"
 
 
@@ -192,4 +199,4 @@ def test_page_opens_in_chromium_without_a_console_error(report_folder: Path, tmp
     # the script ran: tooltips took the place of the titles, one tab stop per figure
     marks = re.findall('<g [^>]*class="hit[^>]*>', dom)
     assert len(marks) > 80 and all("data-tip=" in mark and "aria-label=" in mark for mark in marks)
-    assert sum('tabindex="0"' in mark for mark in marks) == 8
+    assert sum('tabindex="0"' in mark for mark in marks) == 9

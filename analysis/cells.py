@@ -1,0 +1,249 @@
+"""A test set and the runs scored on it, reduced to what every contrast of cells needs.
+
+A *cell* is (arm, condition) on one target: S runs scored on the same examples in L languages. It keeps the
+scores of the runs and, per example, the contribution phi averaged over runs. Most metrics are ratios of sums,
+for which ``phi = R + (num - R * den) / mean(den)`` with the score R: the outcome itself for an average, the
+influence value for F1-type metrics. Metrics that are no ratio (macro-F1, correlations, BLEU) get their
+contributions from the delete-one jackknife (`influence.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+
+from ..errors import AnalysisError
+from .influence import Score, leave_one_out
+
+__all__ = ["DETERMINISTIC", "Cell", "Examples"]
+
+DETERMINISTIC = -1
+"""Seed index of a cell in which nothing was trained: one run, run variance 0, no degrees of freedom."""
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """The test set of one target: N positions, sorted by language, then example."""
+
+    languages: tuple[str, ...]
+    offsets: np.ndarray
+    """(L + 1,) int64; language l holds positions ``offsets[l]:offsets[l + 1]``."""
+    example: np.ndarray
+    """(N,) int32 example ids."""
+    cluster: np.ndarray
+    """(N,) int32 paragraph or document ids; equal to ``example`` where there are none."""
+    parallel: bool = False
+    """Whether an id means the same item (and a cluster the same paragraph) in every language."""
+
+    @classmethod
+    def regular(
+        cls, languages: Sequence[str], n: int, *, parallel: bool = False, cluster_size: int = 1
+    ) -> Self:
+        """``n`` examples in every language, in clusters of ``cluster_size`` neighbours."""
+        example = np.tile(np.arange(n, dtype=np.int32), len(languages))
+        offsets = np.arange(len(languages) + 1, dtype=np.int64) * n
+        return cls(tuple(languages), offsets, example, example // np.int32(cluster_size), parallel)
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """(L,) examples per language."""
+        return np.diff(self.offsets)
+
+    @cached_property
+    def clustered(self) -> bool:
+        return not np.array_equal(self.example, self.cluster)
+
+    @cached_property
+    def _groups(self) -> tuple[np.ndarray, np.ndarray]:
+        """Independent sampling units.
+
+        (N,) group of each position, (G,) language of each group (0 if parallel).
+        """
+        unit = self.cluster.astype(np.int64)
+        if self.parallel:
+            found, group = np.unique(unit, return_inverse=True)
+            return group, np.zeros(len(found), dtype=np.int64)
+        language = np.repeat(np.arange(len(self.languages)), self.sizes)
+        low = int(unit.min(initial=0))
+        span = int(unit.max(initial=0)) - low + 1
+        found, group = np.unique(language * span + (unit - low), return_inverse=True)
+        return group, found // span
+
+    def subset(self, languages: Sequence[str]) -> tuple[Self, np.ndarray]:
+        """The test set in some of its languages, and the (N',) positions that it keeps."""
+        kept = [self.languages.index(language) for language in languages]
+        parts = [np.arange(self.offsets[i], self.offsets[i + 1]) for i in kept]
+        at = np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+        offsets = np.concatenate([[0], np.cumsum(self.sizes[kept])]).astype(np.int64)
+        whole = type(self)(tuple(languages), offsets, self.example[at], self.cluster[at], self.parallel)
+        return whole, at
+
+    def same_as(self, other: Examples) -> bool:
+        return (
+            self.languages == other.languages
+            and np.array_equal(self.offsets, other.offsets)
+            and np.array_equal(self.example, other.example)
+            and np.array_equal(self.cluster, other.cluster)
+        )
+
+    def language_means(self, values: np.ndarray) -> np.ndarray:
+        """(..., N) -> (..., L): mean over the examples of each language."""
+        return np.add.reduceat(values, self.offsets[:-1], axis=-1) / self.sizes
+
+    def _deviations(self, d: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """(..., N) -> (..., N): deviations from the language's mean, times weight over size; weights (..., L)."""
+        share = np.repeat(weights / self.sizes, self.sizes, axis=-1)
+        return (d - np.repeat(self.language_means(d), self.sizes, axis=-1)) * share
+
+    def unit_sums(self, d: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """(m, N) contrasts with (m, L) weights -> (m, G) by sampling unit: ``U @ U.T`` is the covariance over
+        new examples of ``sum_l weights[l] * mean_e d[l, e]``, whose diagonal is ``variance``."""
+        deviations = self._deviations(d, weights)
+        if not self.parallel and not self.clustered:
+            groups = np.repeat(self.sizes, self.sizes)
+        else:
+            group, block = self._groups
+            order = np.argsort(group, kind="stable")
+            starts = np.concatenate([[0], np.cumsum(np.bincount(group))[:-1]])
+            deviations = np.add.reduceat(deviations[:, order], starts, axis=1)
+            groups = np.bincount(block)[block]
+        return deviations * np.sqrt(np.where(groups > 1, groups / np.maximum(groups - 1, 1), 0.0))
+
+    def variance(self, d: np.ndarray, weights: np.ndarray) -> tuple[float, int]:
+        """Variance over new examples of ``sum_l weights[l] * mean_e d[l, e]``, and its degrees of freedom.
+
+        ``d`` is (N,), ``weights`` (L,). Units are clusters; with a parallel test set a unit spans the
+        languages. Equals Var(d) / n summed over languages for nested sets, Var(D) / n for parallel ones, and
+        the cluster-robust form with G / (G - 1) for clusters (statistics reference, section 2.2).
+        """
+        deviation = self._deviations(d, weights)
+        if not self.parallel and not self.clustered:
+            groups = self.sizes
+            squares = np.add.reduceat(deviation * deviation, self.offsets[:-1])
+        else:
+            group, block = self._groups
+            sums = np.bincount(group, weights=deviation, minlength=len(block))
+            groups = np.bincount(block)
+            squares = np.bincount(block, weights=sums * sums)
+        if np.any(groups < 2):
+            short = (
+                "the test set" if self.parallel else f"language `{self.languages[int(np.argmin(groups))]}`"
+            )
+            raise AnalysisError(
+                f"{short} holds one {'cluster' if self.clustered else 'example'}: no variance over examples",
+                "score at least two examples (of two clusters) in every language",
+            )
+        return float(np.sum(squares * groups / (groups - 1))), int(np.sum(groups - 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One (arm, condition) on one target, reduced to what every contrast needs."""
+
+    examples: Examples
+    seeds: tuple[int, ...]
+    """Seed indices of the runs; ``(-1,)`` for a deterministic cell."""
+    scores: np.ndarray
+    """(S, L) score of each run and language, a fraction."""
+    contributions: np.ndarray
+    """(N,) contributions phi, averaged over runs."""
+    within: np.ndarray
+    """(L,) run-specific example variance, mean_e Var_s(phi) - Var_s(score); 0 with one run."""
+
+    @property
+    def deterministic(self) -> bool:
+        return self.seeds == (DETERMINISTIC,)
+
+    @classmethod
+    def from_counts(
+        cls, examples: Examples, num: np.ndarray, den: np.ndarray, seeds: Sequence[int] | None = None
+    ) -> Self:
+        """Reduce per-run numerators and denominators, (S, N) in test-set order; ``seeds`` default to 0..S-1.
+
+        Raises ``AnalysisError`` for arrays of another shape or a negative seed beside others.
+        """
+        num, den = np.atleast_2d(num).astype(np.float64), np.atleast_2d(den).astype(np.float64)
+        seeds = tuple(range(len(num))) if seeds is None else tuple(seeds)
+        if num.shape != den.shape or num.shape != (len(seeds), len(examples.example)):
+            raise AnalysisError(
+                f"num {num.shape} and den {den.shape} do not match {len(seeds)} seeds x "
+                f"{len(examples.example)} examples",
+                "pass (seeds, examples) arrays in the order of the test set",
+            )
+        _check_seeds(seeds)
+        mean_den = examples.language_means(den)
+        # 0 / 0 (nothing predicted, nothing to find) scores 0, as in `tasks.base.Outcomes.score`
+        safe = np.where(mean_den > 0, mean_den, 1.0)
+        scores = examples.language_means(num) / safe
+        if np.array_equal(den, np.ones_like(den)):
+            phi = num
+        else:
+            spread = [np.repeat(part, examples.sizes, axis=1) for part in (scores, safe)]
+            phi = spread[0] + (num - spread[0] * den) / spread[1]
+        return cls._reduced(examples, seeds, scores, phi)
+
+    @classmethod
+    def from_statistics(
+        cls, examples: Examples, statistics: np.ndarray, score: Score, seeds: Sequence[int] | None = None
+    ) -> Self:
+        """Reduce per-run additive statistics, (S, N, k) in test-set order, of any metric that is a function
+        ``score`` of their sums: (M, k) -> (M,); ``seeds`` default to 0..S-1.
+
+        Contributions by the delete-one jackknife (statistics reference, section 2.4). Raises
+        ``AnalysisError`` for arrays of another shape, a language with one example and scores not finite.
+        """
+        values = np.asarray(statistics, dtype=np.float64)
+        seeds = tuple(range(len(values))) if seeds is None else tuple(seeds)
+        if values.ndim != 3 or values.shape[:2] != (len(seeds), len(examples.example)):
+            raise AnalysisError(
+                f"statistics {values.shape} do not match {len(seeds)} seeds x {len(examples.example)} examples",
+                "pass (seeds, examples, statistics) in the order of the test set",
+            )
+        _check_seeds(seeds)
+        scores, phi = leave_one_out(values, examples.offsets, score)
+        return cls._reduced(examples, seeds, scores, phi)
+
+    @classmethod
+    def _reduced(
+        cls, examples: Examples, seeds: tuple[int, ...], scores: np.ndarray, phi: np.ndarray
+    ) -> Self:
+        within = np.zeros(len(examples.languages))
+        if len(seeds) > 1:
+            within = examples.language_means(phi.var(axis=0, ddof=1)) - scores.var(axis=0, ddof=1)
+        return cls(examples, seeds, scores, phi.mean(axis=0), np.maximum(within, 0.0))
+
+    def on_logit_scale(self) -> Self:
+        """The cell with log-odds for scores: ceilings bend an interaction of scores, but not one of log-odds.
+
+        Delta method at the mean over runs; scores are kept half an example away from 0 and 1.
+        """
+        edge = 0.5 / self.examples.sizes
+        clipped = np.clip(self.scores, edge, 1.0 - edge)
+        centre = clipped.mean(axis=0)
+        slope = 1.0 / (centre * (1.0 - centre))
+        logits = np.log(clipped / (1.0 - clipped))
+        deviation = self.contributions - np.repeat(self.scores.mean(axis=0), self.examples.sizes)
+        stretched = np.repeat(logits.mean(axis=0), self.examples.sizes) + deviation * np.repeat(
+            slope, self.examples.sizes
+        )
+        return type(self)(self.examples, self.seeds, logits, stretched, self.within * slope**2)
+
+    def subset(self, languages: Sequence[str], examples: Examples | None = None) -> Self:
+        """The cell in some of its languages; ``examples`` shares one test set object between cells."""
+        part, at = self.examples.subset(languages)
+        kept = [self.examples.languages.index(language) for language in languages]
+        return type(self)(
+            examples or part, self.seeds, self.scores[:, kept], self.contributions[at], self.within[kept]
+        )
+
+
+def _check_seeds(seeds: tuple[int, ...]) -> None:
+    if DETERMINISTIC in seeds and len(seeds) > 1:
+        raise AnalysisError(
+            f"a deterministic run (seed -1) stands beside other seeds: {seeds}",
+            "a cell in which nothing is trained has one run",
+        )

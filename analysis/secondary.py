@@ -1,0 +1,228 @@
+"""What stands beside the effects, as plain data: other tiers and samples, replication, failures, registration.
+
+Values and intervals are in points, as in `results.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = [
+    "Absent",
+    "CellLanguage",
+    "Correlation",
+    "FailureCount",
+    "FailureTest",
+    "LeaveOut",
+    "LogOdds",
+    "Prior",
+    "Registration",
+    "Replicability",
+    "Replication",
+    "Sensitivity",
+]
+
+
+@dataclass(frozen=True)
+class LogOdds:
+    """An effect on the logit scale; ``p`` is not adjusted."""
+
+    value: float
+    low: float
+    high: float
+    p: float | None
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A view that the design cannot give, and why."""
+
+    view: str
+    """``T3``, or the ``what`` of a `Sensitivity`."""
+    pair: str
+    contrast: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LeaveOut:
+    """The primary effect without one family of languages: languages of a family are no independent evidence."""
+
+    pair: str
+    contrast: str
+    role: str
+    family: str
+    left_out: tuple[str, ...]
+    """Languages of the family."""
+    targets: int
+    """Targets with other languages left."""
+    value: float
+    low: float
+    high: float
+    p: float | None
+
+
+@dataclass(frozen=True)
+class CellLanguage:
+    """The effect in one language of a cell of the map that was found; exploratory."""
+
+    pair: str
+    contrast: str
+    role: str
+    condition: str
+    target: str
+    language: str
+    name: str
+    value: float
+    low: float
+    high: float
+    p: float | None
+    p_adjusted: float | None
+    """Benjamini-Hochberg within the cell at alpha x cells found / cells tested (Benjamini & Bogomolov 2014)."""
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """How the effects of a family move together by design: they share runs without intermediate training."""
+
+    pair: str
+    contrast: str
+    family: str
+    names: tuple[str, ...]
+    matrix: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What the run variances of a map were moderated with (Smyth 2004)."""
+
+    pair: str
+    contrast: str
+    family: str
+    cells: int
+    """Cells with runs."""
+    df: float | None
+    """Prior degrees of freedom; None for infinity: the variances differ no more than chance explains."""
+    run_sd: float
+    """Prior SD of one run's score, in points."""
+
+
+@dataclass(frozen=True)
+class Replicability:
+    """In how many targets one condition has an effect (Benjamini & Heller 2008; Dror et al. 2017)."""
+
+    pair: str
+    contrast: str
+    role: str
+    condition: str
+    """An intermediate condition, or ``*``: the targets' means over conditions."""
+    targets: int
+    """Targets with a test."""
+    count: int
+    """Largest u for which "an effect in at least u targets" holds at alpha; the number that Holm rejects."""
+    positive: int
+    """Of the ``count`` targets with the smallest p-values, those in which the effect is above 0."""
+    p: tuple[float, ...]
+    """p-value of "in at least u targets" for u = 1, 2, ...; Bonferroni combination, for any dependence."""
+
+
+@dataclass(frozen=True)
+class Replication:
+    """One contrast in every pair that has it: the largest of the p-values, with the signs."""
+
+    contrast: str
+    role: str
+    condition: str
+    pairs: tuple[str, ...]
+    values: tuple[float, ...]
+    p: float | None
+    """Of "an effect in every pair"; None where a pair has no test."""
+    agree: bool
+    """Whether all effects point the same way: without it the p-value claims nothing."""
+    shown: bool
+    """``agree`` and p below alpha."""
+
+
+@dataclass(frozen=True)
+class FailureCount:
+    """A cell's runs: planned, analysed, restarted, collapsed; and the languages that it lacks."""
+
+    pair: str
+    arm: str
+    condition: str
+    target: str
+    planned: int
+    """1 where nothing is trained."""
+    analysed: int
+    restarted: int
+    """Runs whose target stage needed a second attempt."""
+    collapsed: int
+    """Runs whose target stage collapsed at the last attempt and was kept."""
+    intermediate_restarted: int
+    intermediate_collapsed: int
+    missing_languages: tuple[str, ...]
+    """Languages of the target that the analysis left out, in all cells of the pair."""
+
+    @property
+    def missing(self) -> int:
+        return max(0, self.planned - self.analysed)
+
+    @property
+    def complete(self) -> bool:
+        failed = self.restarted + self.collapsed + self.intermediate_restarted + self.intermediate_collapsed
+        return not (failed or self.missing or self.missing_languages)
+
+
+@dataclass(frozen=True)
+class FailureTest:
+    """Whether training failed at the first attempt more often in one arm than in the other."""
+
+    pair: str
+    contrast: str
+    role: str
+    test: str
+    """``imbalance`` (Fisher's exact test of two arms) or ``interaction`` (Zelen's exact test of equal odds ratios
+    with and without intermediate training: "less collapse" may be an effect)."""
+    stage: str
+    """``intermediate`` or ``target``."""
+    failed: dict[str, int]
+    """``vision`` or, for the interaction, ``vision/with`` and ``vision/none`` -> trainings that failed."""
+    trainings: dict[str, int]
+    """The same keys -> trainings."""
+    p: float
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """The grand effect under another treatment of failed runs."""
+
+    pair: str
+    contrast: str
+    role: str
+    what: str
+    """``without-collapsed``, or ``without-restarted``: without every run that failed at its first attempt.
+
+    The seeds concerned are left out of their arm and condition on all targets.
+    """
+    dropped: int
+    """Runs (seed of an arm and condition) left out, each on all targets."""
+    value: float
+    low: float
+    high: float
+    p: float | None
+    changed: bool
+    """Whether sign or significance differ from the primary analysis, which keeps every run."""
+
+
+@dataclass(frozen=True)
+class Registration:
+    """The registered design (`preregistration.json`) and what was analysed instead."""
+
+    sha256: str
+    registered: str
+    """UTC time."""
+    late: bool
+    """Made after outcomes existed: nothing in it is confirmatory."""
+    hypotheses: int
+    deviations: tuple[str, ...]
+    """Differences between the registered and the analysed design, a sentence each."""

@@ -1,0 +1,181 @@
+"""The grand effect seen otherwise: new languages, without a family of languages, without failed or overlapping runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .answers import overlap_caution, scale_caution
+from .comparisons import Comparison
+from .estimates import estimates
+from .estimator import Cell
+from .fit import FEW_LANGUAGES
+from .overlap import overlaps
+from .results import Estimate
+from .secondary import Absent, LeaveOut, Sensitivity
+from .study import POINTS, Design, Study, terms_of, unique
+
+__all__ = ["generalisation", "leave_out", "overlap_cautions", "scale_cautions", "without_failures"]
+
+
+def generalisation(study: Study, comparison: Comparison) -> tuple[list[Estimate], list[Absent]]:
+    """Tier T3 of the grand effect and of each condition (Holm), or why there is none (section 2.1)."""
+    design = study.design(comparison.pair, comparison.signs)
+    if not design.cells:
+        return [], []
+    names = unique(code for task in design.targets for code in design.languages(task))
+    lonely = [task for task in design.targets if len(design.languages(task)) < 2]
+    reason = ""
+    if study.tier == "T0":
+        reason = "one seed per cell: only tier T0 exists"
+    elif study.tier == "T3":
+        reason = "the primary analysis is of tier T3"
+    elif len(names) < FEW_LANGUAGES:
+        reason = f"{len(names)} languages; fewer than {FEW_LANGUAGES} say little about languages in general"
+    elif lonely:
+        reason = f"{', '.join(lonely)} in one language only"
+    if reason:
+        return [], [Absent("T3", comparison.pair, comparison.name, reason)]
+    return list(estimates(study, comparison, whole=False, tier="T3").estimates), []
+
+
+def leave_out(study: Study, comparison: Comparison) -> list[LeaveOut]:
+    """The grand effect without each family of languages; empty where there are fewer than two families."""
+    design = study.design(comparison.pair, comparison.signs)
+    families: dict[str, list[str]] = {}
+    for task in design.targets:
+        known = study.about[task].get("language_families", {})
+        for code in design.languages(task):
+            members = families.setdefault(known.get(code, ""), [])
+            if code not in members:
+                members.append(code)
+    families.pop("", None)
+    if len(families) < 2:
+        return []
+    found = []
+    for family, codes in families.items():
+        kept = [(c, t) for c, t in design.cells if set(design.languages(t)) - set(codes)]
+        if not kept:
+            continue
+        terms = terms_of(kept, design.grids, comparison.signs, without=codes)
+        fit = study.fit(terms, study.fixed_tier)
+        value, low, high = (POINTS * x for x in (fit.value, fit.low, fit.high))
+        found.append(
+            LeaveOut(
+                comparison.pair,
+                comparison.name,
+                comparison.role,
+                family,
+                tuple(codes),
+                len(unique(t for _, t in kept)),
+                value,
+                low,
+                high,
+                fit.p,
+            )
+        )
+    return found
+
+
+def scale_cautions(study: Study, comparison: Comparison, found: Sequence[Estimate]) -> list[str]:
+    """Whether the grand effect says the same in points and in log-odds (an interaction depends on its scale)."""
+    if not any(e.scale_dependent for e in found if e.family == "grand"):
+        return []
+    design = study.design(comparison.pair, comparison.signs)
+    terms = terms_of(design.cells, design.grids, comparison.signs)
+    odds = study.on_logit_scale(terms)
+    if odds is None:
+        return []
+    caution = scale_caution(comparison.pair, comparison.name, study.fit(terms), study.fit(odds), study.alpha)
+    return [caution] if caution else []
+
+
+def overlap_cautions(study: Study, pair: str, name: str, signs: Mapping[str, float]) -> list[str]:
+    """How many cells of a contrast, or of one arm's gain, share data, and what the grand mean is without them."""
+    design = study.design(pair, signs)
+    shared = overlaps(study.suite)
+    clean = [cell for cell in design.cells if cell not in shared]
+    if len(clean) == len(design.cells):
+        return []
+    rest = study.fit(terms_of(clean, design.grids, signs)) if clean else None
+    what = "effect" if len(signs) > 1 else "gain"
+    cells = len(design.cells)
+    return [overlap_caution(pair, name, what, cells, cells - len(clean), rest, study.alpha)]
+
+
+def without_failures(study: Study, comparison: Comparison) -> tuple[list[Sensitivity], list[Absent]]:
+    """The grand effect without runs that collapsed, and without runs that were restarted.
+
+    The primary analysis keeps every run. A failed run takes its seed out of the arm and condition on all
+    targets, because targets share checkpoints. Run variances are recomputed; the variance over examples is
+    that of all runs. What a first attempt would have scored is not stored, so that restarted runs can only be
+    dropped.
+    """
+    design = study.design(comparison.pair, comparison.signs)
+    found: list[Sensitivity] = []
+    absent: list[Absent] = []
+    known: set[tuple[str, str, int]] = set()
+    if not design.cells:
+        return found, absent
+    targets = set(design.targets)
+    runs = [r for r in study.suite["runs"] if r["pair"] == comparison.pair and r["task"] in targets]
+    for what, keys in (
+        ("without-collapsed", ("collapsed", "intermediate_collapsed")),
+        ("without-restarted", ("attempt", "intermediate_attempt", "collapsed", "intermediate_collapsed")),
+    ):
+        failed = {
+            (run["arm"], run["condition"], int(run["seed"]))
+            for run in runs
+            if any(run.get(key) for key in keys)
+        }
+        failed = {key for key in failed if key[0] in comparison.signs}
+        if not failed or failed == known:
+            continue
+        known = failed
+        fits = [study.fit(terms_of(design.cells, design.grids, comparison.signs))]
+        thinned = _without(design, failed)
+        if thinned is None or study.tier == "T0":
+            reason = f"{len(failed)} failed: fewer than two runs would be left in a cell"
+            absent.append(Absent(what, comparison.pair, comparison.name, reason))
+            continue
+        fits.append(study.fit(terms_of(design.cells, thinned.grids, comparison.signs)))
+        signs = [fit.value > 0 for fit in fits]
+        shown = [fit.p is not None and fit.p < study.alpha for fit in fits]
+        fit = fits[1]
+        found.append(
+            Sensitivity(
+                pair=comparison.pair,
+                contrast=comparison.name,
+                role=comparison.role,
+                what=what,
+                dropped=len(failed),
+                value=POINTS * fit.value,
+                low=POINTS * fit.low,
+                high=POINTS * fit.high,
+                p=fit.p,
+                changed=signs[0] != signs[1] or shown[0] != shown[1],
+            )
+        )
+    return found, absent
+
+
+def _without(design: Design, failed: set[tuple[str, str, int]]) -> Design | None:
+    """The design without the runs (arm, condition, seed); None where a trained cell is left with fewer than two."""
+    grids: dict[str, Any] = {}
+    for task, grid in design.grids.items():
+        grids[task] = {}
+        for (arm, condition), cell in grid.items():
+            kept = [i for i, seed in enumerate(cell.seeds) if (arm, condition, seed) not in failed]
+            if len(kept) < len(cell.seeds) and len(kept) < 2:
+                return None
+            grids[task][arm, condition] = _thinned(cell, kept)
+    return Design(design.cells, grids)
+
+
+def _thinned(cell: Cell, kept: list[int]) -> Cell:
+    if len(kept) == len(cell.seeds):
+        return cell
+    return replace(cell, seeds=tuple(np.array(cell.seeds)[kept].tolist()), scores=cell.scores[kept])

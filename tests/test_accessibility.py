@@ -1,0 +1,94 @@
+"""The report in a browser: nothing asked for, nothing logged, nothing that axe-core calls serious, dark and light."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe import Chromium, audit, axe_source, chromium, pale_text, prepare
+from demo_outcomes import write_demo
+
+from xtremex.analysis import report
+from xtremex.analysis.report import rebuild
+
+BAD = """<html><body><img src="https://evil.example/x.png"><p style="color: #ccc; background: #fff">pale words</p>
+<details><p style="color: #bbb; background: #fff">hidden</p></details><div class="scroll" style="background:
+linear-gradient(#fff, #fff)"><p style="color: #ddd">scrolled</p></div><svg><rect width="90" height="30" fill="#ff0"/>
+<text y="20" fill="#fff">on yellow</text><text y="60" fill="#000">fine</text></svg>
+<script>console.error("told")</script></body></html>"""
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    return axe_source()
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Chromium]:
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report with everything: three arms, moderated map, restarts, retention, untrained languages."""
+    folder = tmp_path_factory.mktemp("accessible")
+    languages = ("en", "de", "es", "fa", "fr", "it", "ja", "pl", "ru", "zh")
+    write_demo(folder, languages=languages, examples=24)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(report, "write_figures", lambda wanted, folder: [])
+        rebuild(folder)
+    return folder
+
+
+def test_the_audit_finds_what_is_wrong(axe: str, page: Chromium, tmp_path: Path) -> None:
+    """Otherwise no finding would mean nothing."""
+    bad = tmp_path / "bad.html"
+    bad.write_text(BAD, encoding="utf-8")
+    page.requests.clear()
+    page.errors.clear()
+    page.open(bad, width=1280)
+    assert page.requests == [bad.as_uri(), "https://evil.example/x.png"]
+    assert any("told" in error for error in page.errors)
+    assert prepare(page) == 1
+    found = {finding.rule: finding for finding in audit(page, axe)}
+    assert {"image-alt", "html-has-lang", "document-title"} <= set(found)
+    assert len(found["color-contrast"].elements) == 3
+    assert pale_text(page) == (2, ["on yellow (1.07)"])
+    page.errors.clear()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_report_in_a_browser(axe: str, page: Chromium, folder: Path, scheme: str, width: int) -> None:
+    page.requests.clear()
+    page.errors.clear()
+    page.open(folder / "report.html", width=width, scheme=scheme)
+    # the page itself follows the reader's scheme and does not scroll sideways
+    assert page.run("matchMedia('(prefers-color-scheme: dark)').matches") == (scheme == "dark")
+    ground = page.run("getComputedStyle(document.body).backgroundColor")
+    assert (sum(int(x) for x in ground[4:-1].split(",")) < 300) == (scheme == "dark")
+    assert page.run("document.documentElement.scrollWidth") <= width
+    prepare(page)
+    findings = audit(page, axe)
+    assert not findings, "\n".join(map(str, findings))
+    seen, pale = pale_text(page)
+    assert seen > 100 and not pale, pale
+    assert page.requests == [(folder / "report.html").as_uri()]
+    assert page.errors == []
+
+
+def test_every_figure_is_reached_and_read_by_keyboard(page: Chromium, folder: Path) -> None:
+    """One tab stop per drawing; arrows move within it; the focused mark says what it shows."""
+    page.open(folder / "report.html", width=1280)
+    drawings = page.run("document.querySelectorAll('svg .hit[tabindex=\"0\"]').length")
+    assert drawings == page.run(
+        "[...document.querySelectorAll('svg')].filter(x => x.querySelector('.hit')).length"
+    )
+    page.run("document.querySelector('svg .hit[tabindex=\"0\"]').focus(); true")
+    label = "document.activeElement.getAttribute('aria-label')"
+    first = page.run(label)
+    page.call("Input.dispatchKeyEvent", type="keyDown", key="ArrowRight", code="ArrowRight")
+    second = page.run(label)
+    assert first and second and first != second

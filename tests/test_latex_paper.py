@@ -1,0 +1,116 @@
+r"""A sample paper that inputs every table and figure of a report, at the widths of ACL: 16 cm, and columns of 7.7 cm.
+
+In two columns a table is a ``table*`` unless it is listed to fit a column.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from demo_xtreme import write_xtreme_demo
+
+from xtremex.analysis import report
+from xtremex.analysis.report import rebuild
+
+TOLERANCE = 1.0
+"""Points by which TeX may overfill a line; the eye sees none of it."""
+
+HEAD = r"""\documentclass[11pt,%s]{article}
+\usepackage[T1]{fontenc}
+\usepackage{booktabs,graphicx}
+\usepackage[a4paper,textwidth=16cm,textheight=24.7cm]{geometry}
+\setlength{\columnsep}{0.6cm}
+\begin{document}
+\typeout{WIDTHS \the\textwidth\space\the\columnwidth}
+Text before the floats.
+"""
+
+
+@pytest.fixture(scope="module")
+def nine_targets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tables of the nine targets of XTREME, official averages and layers included, for two pairs of arms."""
+    folder = tmp_path_factory.mktemp("nine")
+    write_xtreme_demo(folder, seeds=2, examples=100, languages=("en", "de", "zh"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(report, "write_figures", lambda wanted, folder: [])
+        rebuild(folder)
+    return folder
+
+
+def _paper(
+    folder: Path, work: Path, columns: int, environments: dict[str, str]
+) -> tuple[Path, dict[str, float]]:
+    """Compile a paper in ``work``; its path, and by float the worst overfull line in points (0: none)."""
+    parts = [HEAD % ("twocolumn" if columns == 2 else "onecolumn")]
+    for table in sorted((folder / "tables").glob("*.tex")):
+        float_ = environments[table.stem] if columns == 2 else "table"
+        parts.append(
+            rf"\typeout{{FLOAT {table.stem}}}\begin{{{float_}}}\centering\input{{{table}}}"
+            rf"\caption{{A table.}}\end{{{float_}}}\clearpage"
+        )
+    for figure in sorted((folder / "figures").glob("*.pdf")):
+        parts.append(
+            rf"\typeout{{FLOAT {figure.stem}.pdf}}\begin{{figure}}\centering"
+            rf"\includegraphics[width=\linewidth]{{{figure}}}\caption{{A figure.}}\end{{figure}}"
+        )
+    source = work / f"paper{columns}.tex"
+    source.write_text("\n".join([*parts, r"\typeout{FLOAT end}\end{document}"]), encoding="utf-8")
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", source.name],
+        cwd=work,
+        capture_output=True,
+        timeout=200,
+        check=False,
+        env={"max_print_line": "1000", "PATH": "/usr/bin:/bin:/usr/local/bin", "HOME": str(work)},
+    )
+    log = done.stdout.decode("utf-8", "replace")
+    assert done.returncode == 0, log[-3000:]
+    [widths] = re.findall(r"^WIDTHS ([\d.]+)pt ([\d.]+)pt", log, re.MULTILINE)
+    # a TeX point is 1/72.27 inch
+    cm = [float(width) / 72.27 * 2.54 for width in widths]
+    assert cm == pytest.approx([16.0, 7.7] if columns == 2 else [16.0, 16.0], abs=0.01)
+    worst = {}
+    for name, told in re.findall(r"^FLOAT (\S+)$(.*?)(?=^FLOAT |\Z)", log, re.MULTILINE | re.DOTALL):
+        worst[name] = max(
+            map(float, re.findall(r"Overfull \\hbox \(([\d.]+)pt too wide\)", told)), default=0.0
+        )
+    return source.with_suffix(".pdf"), worst
+
+
+@pytest.fixture
+def pdflatex() -> None:
+    if shutil.which("pdflatex") is None:
+        pytest.skip("pdflatex is absent: apt-get install texlive-latex-base texlive-latex-recommended")
+
+
+IN_COLUMN: frozenset[str] = frozenset()
+"""Tables that fit a column of 7.7 cm; the others are ``table*``."""
+
+
+@pytest.mark.usefixtures("pdflatex")
+@pytest.mark.parametrize("columns", [1, 2])
+@pytest.mark.parametrize("which", ["report_folder", "nine_targets"])
+def test_no_table_or_figure_leaves_the_page(
+    which: str, columns: int, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    folder: Path = request.getfixturevalue(which)
+    stems = [table.stem for table in (folder / "tables").glob("*.tex")]
+    assert len(stems) >= 5
+    wide = {stem: "table" if stem in IN_COLUMN else "table*" for stem in stems}
+    pdf, overfull = _paper(folder, tmp_path, columns, wide)
+    figures = [f"{figure.stem}.pdf" for figure in (folder / "figures").glob("*.pdf")]
+    assert set(overfull) == {*stems, *figures, "end"}
+    assert {name: width for name, width in overfull.items() if width > TOLERANCE} == {}
+    assert pdf.stat().st_size > 10_000
+
+
+@pytest.mark.usefixtures("pdflatex")
+def test_the_paper_sees_what_is_too_wide(report_folder: Path, tmp_path: Path) -> None:
+    """The map in one column: otherwise silence would mean nothing."""
+    stems = [table.stem for table in (report_folder / "tables").glob("*.tex")]
+    _, overfull = _paper(report_folder, tmp_path, 2, dict.fromkeys(stems, "table"))
+    assert overfull["effects"] > 5

@@ -1,0 +1,329 @@
+"""What the report says beside the effects: dose, power, failures, other roads, registration, citations."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import math
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_results import made_results
+from report_pages import Page
+from scipy import stats
+
+from xtremex.analysis.bibliography import REFERENCES, bibtex, cite, cited, render
+from xtremex.analysis.language_shrinkage import shrink_languages
+from xtremex.analysis.outline import Outline
+from xtremex.analysis.projection import floor, project
+from xtremex.analysis.render import environment
+from xtremex.analysis.report import write_report
+from xtremex.analysis.results import Estimate, LanguageEffect, Results
+
+LADDER = ["text", "scrambled", "vision"]
+
+
+def grand(results: Results) -> Estimate:
+    [found] = [e for e in results.estimates if e.family == "grand" and e.role == "primary"]
+    return found
+
+
+def with_ladder(results: Results) -> Results:
+    """The same with a ladder of its three arms, and a trend per condition."""
+    suite = dict(results.suite, pairs=[dict(pair, ladder=LADDER) for pair in results.suite["pairs"]])
+    trends = tuple(
+        dataclasses.replace(
+            e, contrast="trend(text < scrambled < vision)", role="trend", status="exploratory"
+        )
+        for e in results.further
+        if e.contrast == "vision-scrambled"
+    )
+    return dataclasses.replace(results, suite=suite, further=(*results.further, *trends))
+
+
+def page_of(results: Results, folder: Path) -> Page:
+    return Page(write_report(results, folder).read_text(encoding="utf-8"))
+
+
+# -- projection ----------------------------------------------------------------------------------------------
+
+
+def test_projection_is_the_formula_of_the_reference() -> None:
+    """V(S) = V_run S0 / S + V_examples, and the noncentral t by scipy.stats, not by the code under test."""
+    e = dataclasses.replace(
+        grand(made_results()), se=0.8, df=12.0, seeds=3, variance_shares={"run": 0.6, "examples": 0.4}
+    )
+    run, rest = 0.6 * 0.64, 0.4 * 0.64
+    df_run = 12.0 * 0.36
+    for x in project(e):
+        v = run * 3 / x.seeds
+        assert x.se == pytest.approx(math.sqrt(v + rest))
+        assert x.df == pytest.approx((v + rest) ** 2 / (v**2 / (df_run * (x.seeds - 1) / 2)))
+        critical = stats.t.ppf(0.975, x.df)
+        assert stats.nct.sf(critical, x.df, x.mde / x.se) == pytest.approx(0.8, abs=1e-6)
+        assert x.estimated == (x.seeds == 3)
+    own = next(x for x in project(e) if x.estimated)
+    assert (own.se, own.df) == pytest.approx((e.se, e.df))
+    found = [x.mde for x in project(e)]
+    assert found == sorted(found, reverse=True)
+    least = floor(e)
+    assert least is not None and found[-1] > least
+    assert least == pytest.approx((1.959964 + 0.841621) * math.sqrt(rest), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"se": math.nan},
+        {"df": math.inf},
+        {"variance_shares": {"run": 0.0, "examples": 1.0}},
+        {"variance_shares": {"run": math.nan}},
+        {"seeds": 1},
+        {"p_unmoderated": 0.2},
+    ],
+)
+def test_nothing_is_projected_without_run_variance(change: dict[str, object]) -> None:
+    e = dataclasses.replace(grand(made_results()), **change)
+    assert project(e) == () and floor(e) is None
+
+
+def test_head_of_the_page_says_what_would_change_the_answer(report_folder: Path, report: Results) -> None:
+    e = grand(report)
+    ahead = {x.seeds: x.mde for x in project(e)}
+    words = Page((report_folder / "report.html").read_text(encoding="utf-8")).words()
+    said = f"With 10 seeds instead of 3 this design could see effects of {ahead[10]:.2f} points instead of {ahead[3]:.2f}"
+    assert said in words and words.index(said) < words.index(report.signature)
+    source = html.unescape((report_folder / "report.html").read_text(encoding="utf-8"))
+    assert f"mean over all: with 3 seeds detectable {ahead[3]:.2f} points" in source
+
+
+# -- languages -----------------------------------------------------------------------------------------------
+
+
+def language(code: str, value: float, half: float, untrained: bool = False) -> LanguageEffect:
+    return LanguageEffect(
+        "p", "vision-text", "primary", code, code, "", untrained, value, value - half, value + half, 0.5, 3
+    )
+
+
+def test_shrunken_languages_are_nearer_to_the_truth() -> None:
+    rng = np.random.default_rng(5)
+    count, spread, own, common = 20, 0.7, 1.0, 0.5
+    e = dataclasses.replace(
+        grand(made_results()), df=1e6, se=math.sqrt(common**2 + own**2 / count), value=0.0
+    )
+    half = 1.959964 * math.hypot(own, common)
+    raw = moved = 0.0
+    factors = []
+    for _ in range(300):
+        truth = rng.normal(0, spread, count)
+        seen = truth + rng.normal(0, own, count) + rng.normal(0, common)
+        effects = [language(str(i), v, half) for i, v in enumerate(seen)]
+        found = shrink_languages(effects, e)
+        assert found is not None
+        values = np.array([found.values[str(i)] for i in range(count)])
+        assert values.mean() == pytest.approx(seen.mean())
+        raw += np.mean((seen - seen.mean() - truth + truth.mean()) ** 2)
+        moved += np.mean((values - values.mean() - truth + truth.mean()) ** 2)
+        factors.append(found.factor)
+    # the best factor is spread^2 / (spread^2 + own^2); the best error is that share of the raw one
+    best = spread**2 / (spread**2 + own**2)
+    assert np.mean(factors) == pytest.approx(best, abs=0.06)
+    assert best * 0.9 < moved / raw < 0.5
+
+
+def test_controls_and_few_languages_are_not_shrunken() -> None:
+    e = grand(made_results())
+    six = [language(str(i), float(i), 4.0, untrained=i > 3) for i in range(6)]
+    assert shrink_languages(six, e) is None
+    more = [*six, *(language(x, 1.0, 4.0) for x in "ab")]
+    found = shrink_languages(more, e)
+    assert found is not None and set(found.values) == {"0", "1", "2", "3", "a", "b"}
+    assert shrink_languages(more, None) is None
+
+
+# -- dose, failures, other roads -----------------------------------------------------------------------------
+
+
+def test_a_ladder_is_drawn_in_its_order(without_figures: None, tmp_path: Path) -> None:
+    results = with_ladder(made_results())
+    words = page_of(results, tmp_path).words()
+    steps = [words.index(step) for step in ("0: text", "1: scrambled", "2: vision")]
+    assert steps == sorted(steps)
+    assert "Dose: slope of the gains over the ladder of arms" in words
+    assert (tmp_path / "tables" / "trend.tex").exists()
+    plain = page_of(made_results(), tmp_path)
+    assert "Dose" not in plain.words() and not (tmp_path / "tables" / "trend.tex").exists()
+
+
+def test_failures_are_counted_once_and_listed(report_folder: Path, report: Results) -> None:
+    words = Page((report_folder / "report.html").read_text(encoding="utf-8")).words()
+    cells = report.failures
+    whole = sum(x.complete for x in cells)
+    assert 0 < whole < len(cells)
+    assert f"{whole} of {len(cells)} cells are complete" in words
+    vision = [x for x in cells if x.arm == "vision" and x.condition != "none"]
+    # the collapsed intermediate run fed three targets, and is one run
+    assert sum(x.intermediate_collapsed for x in vision) == 3
+    planned, used, again = (sum(getattr(x, n) for x in vision) for n in ("planned", "analysed", "restarted"))
+    assert f"vision, after {planned} {used} {again} (0) 0 (1)" in words
+    assert "vision 1/27; text 4/27 .350" in words
+    incomplete = sum(not x.complete for x in cells)
+    body = words.split("Every cell that is not complete")[-1]
+    assert (
+        len(re.findall(r"\b(?:text|vision|scrambled) (?:no intermediate|nli|tags|mixture) ", body))
+        >= incomplete
+    )
+
+
+def test_other_roads_say_whether_the_conclusion_changes(without_figures: None, tmp_path: Path) -> None:
+    results = made_results()
+    first = next(x for x in results.leave_out if x.role == "primary")
+    assert first.p is not None and first.p > 0.05
+    told = dataclasses.replace(first, family="Told", p=0.01)
+    flipped = dataclasses.replace(first, family="Flipped", value=-first.value)
+    changed = dataclasses.replace(results, leave_out=(*results.leave_out, told, flipped))
+    words = page_of(changed, tmp_path).words()
+    assert re.search(r"no Told \[en, de\] \S+ \[[^]]+\] \.010 differs", words)
+    # a sign that nothing supports is no other conclusion
+    assert re.search(r"no Flipped \[en, de\] \S+ \[[^]]+\] \.740 same", words)
+    assert "Not given: T3 (scrambled-text): 6 languages; fewer than 10 say little." in words
+
+
+# -- registered and exploratory ------------------------------------------------------------------------------
+
+
+def test_exploratory_rows_differ_in_type_and_in_words(report_folder: Path, report: Results) -> None:
+    source = (report_folder / "report.html").read_text(encoding="utf-8")
+    rows = re.findall(r'<tr class="[^"]*exploratory[^"]*">(.*?)</tr>', source, re.S)
+    apart = [e for e in report.estimates if e.status == "exploratory"]
+    assert apart and len(rows) >= len(apart)
+    assert source.count("<td>exploratory</td>") >= len(apart)
+    assert source.count("<td>confirmatory</td>") >= len(report.estimates) - len(apart)
+    assert "tr.exploratory > * { font-style: italic" in source
+    assert report.registration is not None and report.registration.sha256 in source
+    assert "Deviation from it: seeds: registered 0, 1, 2, 3, analysed 0, 1, 2." in source
+    grand_paper = (report_folder / "tables" / "grand.tex").read_text(encoding="utf-8")
+    assert r"\textit" not in grand_paper.replace(r"\textit{Intermediate}", "")
+    effects = (report_folder / "tables" / "effects.tex").read_text(encoding="utf-8")
+    assert r"\textit{" in effects and "xploratory" in effects
+
+
+def test_without_registration_nothing_is_set_apart(without_figures: None, tmp_path: Path) -> None:
+    results = made_results()
+    plain = tuple(dataclasses.replace(e, status="unregistered") for e in results.estimates)
+    further = tuple(dataclasses.replace(e, status="unregistered") for e in results.further)
+    bare = dataclasses.replace(results, estimates=plain, further=further, registration=None)
+    source = write_report(bare, tmp_path).read_text(encoding="utf-8")
+    assert 'class="exploratory' not in source and "<td>unregistered" not in source
+    assert "Registered and exploratory" not in source
+    assert "No design was registered before the scores were read." in source
+
+
+# -- citations -----------------------------------------------------------------------------------------------
+
+
+def test_citations_in_each_format() -> None:
+    words = f"Corrected <b> {cite('holm1979', 'loftus1978')} so."
+    shown = environment("html").from_string("{{ x|cited }}").render(x=words)
+    assert shown == (
+        'Corrected &lt;b&gt; (<a href="#ref-holm1979">Holm, 1979</a>; <a href="#ref-loftus1978">Loftus, 1978</a>) so.'
+    )
+    marked = environment("markdown").from_string("{{ x|cited }}").render(x=words)
+    assert marked == "Corrected &lt;b&gt; [@holm1979; @loftus1978] so."
+    # what is no mark of a known entry stays text
+    assert render("a \ue000evil\ue001 b", str, lambda keys: "!") == "a \ue000evil\ue001 b"
+    with pytest.raises(KeyError):
+        cite("nobody1900")
+    assert [r.key for r in cited([words])] == ["holm1979", "loftus1978"]
+
+
+def test_every_citation_has_its_entry_and_the_other_way(report_folder: Path) -> None:
+    entries = re.findall(
+        r"^@\w+\{(\w+),", (report_folder / "references.bib").read_text(encoding="utf-8"), re.M
+    )
+    tex = (report_folder / "methods.tex").read_text(encoding="utf-8")
+    in_tex = {key for keys in re.findall(r"\\citep\{([^}]+)\}", tex) for key in keys.split(",")}
+    markdown = (report_folder / "report.md").read_text(encoding="utf-8")
+    page = Page((report_folder / "report.html").read_text(encoding="utf-8"))
+    linked = {(a["href"] or "").removeprefix("#ref-") for a in page.of("a") if "#ref-" in (a["href"] or "")}
+    listed = {(a.get("id") or "").removeprefix("ref-") for a in page.of("li") if a.get("id")}
+    assert entries == sorted(set(entries)) and len(entries) > 10
+    assert set(entries) == in_tex == set(re.findall(r"@([a-z]+\d{4})", markdown)) == linked == listed
+    assert {"phang2020", "smyth2004", "holm1979", "schuirmann1987"} <= set(entries)
+
+
+def test_bibliography_and_methods_compile(tmp_path: Path, report_folder: Path) -> None:
+    """Every entry of the list, by the style of natbib; all cited in one document with the methods."""
+    if shutil.which("pdflatex") is None or shutil.which("bibtex") is None:
+        pytest.skip("pdflatex is absent: apt-get install texlive-latex-base texlive-latex-recommended")
+    (tmp_path / "references.bib").write_text(bibtex(REFERENCES.values()), encoding="utf-8")
+    shutil.copy(report_folder / "methods.tex", tmp_path)
+    (tmp_path / "paper.tex").write_text(
+        "\\documentclass[twocolumn]{article}\\usepackage{natbib}\\begin{document}\\input{methods}\\nocite{*}"
+        "\\bibliographystyle{plainnat}\\bibliography{references}\\end{document}",
+        encoding="utf-8",
+    )
+    latex = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper"]
+    log = ""
+    for command in (latex, ["bibtex", "paper"], latex, latex):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120, check=False)
+        log = done.stdout.decode("utf-8", "replace")
+        assert done.returncode == 0, log[-2000:]
+        assert "Warning--" not in log
+    assert "undefined" not in log
+    assert (tmp_path / "paper.bbl").read_text(encoding="utf-8").count(r"\bibitem") == len(REFERENCES)
+
+
+# -- papers --------------------------------------------------------------------------------------------------
+
+
+def test_tables_that_say_so_fit_one_column(without_figures: None, tmp_path: Path) -> None:
+    if shutil.which("pdflatex") is None:
+        pytest.skip("pdflatex is absent: apt-get install texlive-latex-base texlive-latex-recommended")
+    write_report(with_ladder(made_results()), tmp_path)
+    slim = [
+        t
+        for t in sorted((tmp_path / "tables").glob("*.tex"))
+        if "fits a column" in t.read_text(encoding="utf-8")
+    ]
+    assert {t.stem for t in slim} >= {"grand", "power", "replicability", "secondary", "trend", "failures"}
+    parts = "\n".join(
+        rf"\typeout{{FLOAT {t.stem}}}\begin{{table}}\centering\input{{{t}}}\end{{table}}\clearpage"
+        for t in slim
+    )
+    (tmp_path / "paper.tex").write_text(
+        "\\documentclass[11pt]{article}\\usepackage[T1]{fontenc}\\usepackage{booktabs}"
+        "\\usepackage[a4paper,textwidth=7.7cm,textheight=24.7cm]{geometry}\\begin{document}x\n"
+        + parts
+        + "\\end{document}",
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper"],
+        cwd=tmp_path, capture_output=True, timeout=120, check=False,
+    )  # fmt: skip
+    log = done.stdout.decode("utf-8", "replace")
+    assert done.returncode == 0, log[-2000:]
+    told = re.findall(r"FLOAT (\S+)$(.*?)(?=^FLOAT |\Z)", log, re.M | re.S)
+    assert len(told) == len(slim)
+    for name, said in told:
+        wide = [float(x) for x in re.findall(r"Overfull \\hbox \(([\d.]+)pt too wide\)", said)]
+        assert max(wide, default=0.0) <= 1.0, name
+        assert "Float too large" not in said
+
+
+def test_outlines_of_older_results_have_none_of_it(without_figures: None, tmp_path: Path) -> None:
+    """Results with the fields of the first reports only."""
+    results = made_results()
+    names = [f.name for f in dataclasses.fields(Results) if f.default is not dataclasses.MISSING]
+    empty = {name: None if name == "registration" else () for name in names}
+    old = dataclasses.replace(results, **empty)
+    words = page_of(old, tmp_path).words()
+    assert "Does it hold elsewhere?" not in words and "Failed and missing runs" not in words
+    assert not {"secondary", "failures", "trend"} & {t.stem for t in (tmp_path / "tables").iterdir()}
+    assert Outline.of(old).further == {}
