@@ -5,7 +5,7 @@ The opening sentences, the cautions a reader must see, and the signature line.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .estimator import Fit, Tier
@@ -44,25 +44,32 @@ def answers(suite: Mapping[str, Any], estimates: Sequence[Estimate], gains: Sequ
     family = "primary" if settings.primary else "grand"
     wanted = settings.primary or "*"
     overall = {(g.pair, g.arm): g for g in gains if g.condition == wanted and g.target == "*"}
-    conditions = 1 if settings.primary else sum(c["name"] != "none" for c in suite["conditions"])
     alpha = settings.alpha
     several = len(suite["pairs"]) > 1
+
+    def averaged(rows: Iterable[Estimate | Gain]) -> int:
+        """Conditions behind a mean over them: those that were analysed, which may be fewer than were planned."""
+        return 1 if settings.primary else len({row.condition for row in rows} - {"*"})
+
     found: list[Answer] = []
     for pair in suite["pairs"]:
         name = pair["name"]
         prefix = f"{name}: " if several else ""
         mine = [e for e in estimates if e.pair == name and e.family == family]
         for contrast in pair["contrasts"]:
-            for e in mine:
-                if e.contrast == contrast["name"]:
-                    gain = (overall.get((name, contrast["plus"])), overall.get((name, contrast["minus"])))
-                    found.append(
-                        Answer(prefix + _effect_sentence(e, contrast, gain, alpha, conditions), e, e.role)
-                    )
+            wanted_here = [e for e in mine if e.contrast == contrast["name"]]
+            for e in wanted_here:
+                gain = (overall.get((name, contrast["plus"])), overall.get((name, contrast["minus"])))
+                among = averaged(x for x in estimates if (x.pair, x.contrast) == (name, e.contrast))
+                found.append(Answer(prefix + _effect_sentence(e, contrast, gain, alpha, among), e, e.role))
+            if not wanted_here:
+                found.append(Answer(prefix + _no_effect_sentence(contrast, wanted), None, contrast["role"]))
         if not mine:
             for arm in pair["arms"]:
                 if (name, arm) in overall:
-                    sentence = prefix + _gain_sentence(overall[name, arm], alpha, conditions)
+                    among = averaged(g for g in gains if (g.pair, g.arm) == (name, arm))
+                    alone = "" if pair["contrasts"] else "; with one arm there is no comparison of arms"
+                    sentence = prefix + _gain_sentence(overall[name, arm], alpha, among) + alone + "."
                     found.append(Answer(sentence, None, "primary"))
     return sorted(found, key=lambda answer: answer.role != "primary")
 
@@ -86,7 +93,8 @@ def _effect_sentence(
     )
     evidence = f"({level} CI {e.low:.2f} to {e.high:.2f}, {test})"
     first, second = gains
-    if first is None or second is None:
+    # an arm's gain is a mean over all of its cells, the effect over those that both arms have
+    if first is None or second is None or abs(first.value - second.value - e.value) > 1e-6:
         claim = f"Intermediate-task training differed by {e.value:+.2f} points between {plus} and {minus}"
     elif first.value > 0 and second.value > 0:
         more = "more" if e.value > 0 else "less"
@@ -99,23 +107,40 @@ def _effect_sentence(
             f"Intermediate-task training changed {plus} by {first.value:+.2f} points and {minus} by "
             f"{second.value:+.2f}, a difference of {e.value:+.2f} points"
         )
-    return f"{claim} {evidence}: {_claim(e, alpha)}; {_seen(e.seeds, e.mde, conditions)}."
+    status = "; exploratory, as it was not registered in this form" if e.status == "exploratory" else ""
+    return f"{claim} {evidence}: {_claim(e)}; {_seen(e, conditions)}{status}."
 
 
-def _claim(e: Estimate, alpha: float) -> str:
-    """The verdict in words; what was tested at ``alpha`` and against which margin."""
+def _no_effect_sentence(contrast: Mapping[str, str], wanted: str) -> str:
+    plus, minus = (ARMS.get(contrast[side], f"the arm `{contrast[side]}`") for side in ("plus", "minus"))
+    after = "" if wanted == "*" else f" after `{wanted}`"
+    return (
+        f"No answer for {contrast['name']}: the outcomes hold no target that both {plus} and {minus} were scored "
+        f"on with and without intermediate training{after}; the table of failed and missing runs says what is not "
+        "there."
+    )
+
+
+def _claim(e: Estimate) -> str:
+    """The verdict in words, and the margin it was tested against."""
+    if e.provisional:
+        return "no verdict, as two seeds leave one degree of freedom to the run variance of a cell"
     within = f"within ±{e.margin:g} points"
     return {
-        "different": "the arms differ",
+        "different": "these checkpoints differ, whatever other seeds would give"
+        if e.tier == "T0"
+        else "the arms differ",
         "equivalent": f"equivalent {within} (TOST {_p(e.p_equivalence)})",
         "different-but-negligible": f"different, but negligible: {within} (TOST {_p(e.p_equivalence)})",
         "inconclusive": "inconclusive (neither a difference nor equivalence is shown)",
     }[e.verdict]
 
 
-def _seen(seeds: int, mde: float, conditions: int) -> str:
+def _seen(e: Estimate, conditions: int) -> str:
     tasks = "the intermediate condition" if conditions == 1 else f"{conditions} intermediate conditions"
-    return f"with {_runs(seeds)} and {tasks} this suite could have detected {mde:.2f} points (power .8)"
+    if e.p is None:
+        return f"with {_runs(e.seeds)} and {tasks} there was no noise to detect an effect in"
+    return f"with {_runs(e.seeds)} and {tasks} this suite could have detected {e.mde:.2f} points (power .8)"
 
 
 def _runs(seeds: int) -> str:
@@ -132,8 +157,7 @@ def _gain_sentence(gain: Gain, alpha: float, conditions: int) -> str:
     over = "the intermediate condition" if conditions == 1 else f"{conditions} intermediate conditions"
     return (
         f"Intermediate-task training changed {arm} by {gain.value:+.2f} points over {over} "
-        f"({100 * (1 - alpha):g} % CI {gain.low:.2f} to {gain.high:.2f}, {test}, {_runs(gain.seeds)}); "
-        "with one arm there is no comparison of arms."
+        f"({100 * (1 - alpha):g} % CI {gain.low:.2f} to {gain.high:.2f}, {test}, {_runs(gain.seeds)})"
     )
 
 
@@ -161,10 +185,11 @@ def cautions(suite: Mapping[str, Any], tier: Tier, seeds: int) -> list[str]:
             f"{seeds} seeds in the smallest cell, fewer than the recommended {RECOMMENDED_SEEDS}: read every "
             "inconclusive result beside its minimum detectable effect."
         )
-    if tier != "T0" and seeds == 2:
+    if tier != "T0" and seeds == 2 and Settings.of(suite).df == "welch":
         found.append(
-            "Two seeds: a run variance has one degree of freedom per cell; only effects far beyond the noise can "
-            "be told."
+            "Two seeds: a run variance has one degree of freedom per cell, which carries no verdict. Effects stand "
+            "as inconclusive with their intervals and p-values; only in a map of 20 cells or more, whose run "
+            "variances are moderated, are there verdicts. Train a third seed."
         )
     if Settings.of(suite).df == "pooled":
         found.append(
@@ -252,13 +277,13 @@ def failure_cautions(tests: Sequence[FailureTest], views: Sequence[Sensitivity],
         )
         name = {"imbalance": "Fisher's exact test", "interaction": "Zelen's exact test"}[test.test]
         found.append(f"{test.pair} / {test.contrast}: {what} ({said}; {name}, {_p(test.p)}).")
-    found += [
-        f"{view.pair} / {view.contrast}: the conclusion rests on failed runs. {view.what.capitalize()} "
-        f"({view.dropped} left out) the grand effect is {view.value:+.2f} points "
-        f"({100 * (1 - alpha):g} % CI {view.low:.2f} to {view.high:.2f}, {_p(view.p)})."
-        for view in views
-        if view.changed
-    ]
+    for view in (view for view in views if view.changed):
+        treated = "put at the baseline" if view.what == "intention-to-treat" else "left out"
+        found.append(
+            f"{view.pair} / {view.contrast}: the conclusion rests on failed runs. {view.what.capitalize()} "
+            f"({view.dropped} {treated}) the grand effect is {view.value:+.2f} points "
+            f"({100 * (1 - alpha):g} % CI {view.low:.2f} to {view.high:.2f}, {_p(view.p)})."
+        )
     return found
 
 
@@ -294,5 +319,6 @@ def signature(
         f"margin:task={settings.margin_task:g},aggregate={settings.margin_aggregate:g}",
     ]
     if registration is not None:
-        parts.append(f"{'registered-late' if registration.late else 'registered'}:{registration.sha256[:12]}")
+        how = "-late" if registration.late else "-changed" if registration.changed else ""
+        parts.append(f"registered{how}:{registration.sha256[:12]}")
     return "|".join(parts)

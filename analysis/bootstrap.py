@@ -1,10 +1,10 @@
 """Hierarchical bootstrap over runs and test examples, as a cross-check of the closed form.
 
 From sufficient statistics (numerators and denominators), with the same example weights for every run and language, so
-that resampling is a matrix product. Two corrections make it one of the right variance: runs are redrawn S - 1 at a time
-(Rao & Wu 1988), since S of S would give (S - 1) / S of it; and runs and examples are redrawn one after the other, not
-within each other, with the examples' part shrunk by the noise that a run's own examples already gave to its score.
-Otherwise that noise would count up to three times (statistics reference, section 0).
+that resampling is a matrix product. Two corrections make it one of the right variance: of S runs S - 1 are redrawn, and of
+n examples n - 1 (Rao & Wu 1988), since S of S would give (S - 1) / S of the variance; and runs and examples are redrawn one
+after the other, not within each other, with the examples' part shrunk by the noise that a run's own examples already gave to
+its score. Otherwise that noise would count up to three times (statistics reference, section 0).
 """
 
 from __future__ import annotations
@@ -80,6 +80,10 @@ def hierarchical_bootstrap(
             taken = z[rng.integers(0, len(z), (resamples, len(z) - 1))]
             runs += c * (taken.mean(axis=1) - z.mean())
     units = _units(examples)
+    if units[0] < 2:
+        raise AnalysisError(
+            "the test set holds one example or cluster: nothing to resample", "score two or more"
+        )
     contrasts = _contrasts(units[:2], num, den, np.asarray(coefficients), share, resamples, rng)
     deviations = contrasts - contrasts.mean()
     own = sum(
@@ -137,7 +141,7 @@ def _contrasts(
     found = np.empty(resamples)
     for start in range(0, resamples, BLOCK):
         size = min(BLOCK, resamples - start)
-        picked = rng.integers(0, units, (size, units), dtype=np.int32)
+        picked = rng.integers(0, units, (size, units - 1), dtype=np.int32)
         picked += np.arange(size, dtype=np.int32)[:, None] * units
         drawn = np.bincount(picked.ravel(), minlength=size * units).reshape(size, units).astype(np.float32)
         above, below = drawn @ top, drawn @ bottom

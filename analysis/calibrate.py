@@ -1,9 +1,11 @@
 """The error rate of the test in use on a suite's own design, beside the tests that the field uses.
 
-The design is simulated with the suite's estimated variance components (`pilot.py`): as many seeds, targets, languages
-and examples, binary outcomes whose latent difficulty gives the estimated shares of run-specific and cell-specific
-example variance. Metrics other than accuracy stand in as accuracy with as many examples as give their variance;
-parallel and clustered test sets as independent examples with the variance that they were found to have.
+The design is simulated with the suite's estimated variance components (`pilot.py`): the first contrast's seeds in each
+cell, the targets, languages and test sizes, parallel test sets with the covariance that their languages were found to have,
+and binary outcomes whose latent difficulty gives the estimated shares of run-specific and cell-specific example variance.
+Metrics other than accuracy stand in as accuracy with as many examples as give their variance, paragraphs as single
+examples with the variance that they were found to have. Main effects are 0, and the languages' own effects vary as in the
+generator's base scenario.
 """
 
 from __future__ import annotations
@@ -17,12 +19,14 @@ from scipy.special import ndtri
 
 from ..errors import AnalysisError
 from .estimator import Term, estimate
+from .fit import DegreesOfFreedom
 from .habits import HABITS, Drawn, Interval
 from .moderation import moderated
 from .multiplicity import benjamini_hochberg, holm
 from .outcomes import Record
-from .pilot import variance_components
+from .pilot import NONE, variance_components
 from .power import Components, PlannedTest, TargetComponents
+from .settings import Settings
 from .simulate import Scenario, simulate_together
 
 __all__ = [
@@ -67,14 +71,19 @@ def joint_success(p: float, correlation: float) -> float:
 
 
 def scenario_of(
-    target: TargetComponents, seeds: int, checkpoint: float = 0.0, effect: float = 0.0
+    target: TargetComponents, seeds: int | tuple[int, ...], checkpoint: float = 0.0, effect: float = 0.0
 ) -> Scenario:
-    """A scenario of the generator with these components: one condition, equal test sizes."""
+    """A scenario of the generator with these components, of one condition; ``seeds`` per cell, or four numbers: plus arm
+    with and without, minus arm with and without."""
     p = float(np.clip(target.score, 0.05, 0.95))
     total = p * (1.0 - p)
     scale = total / target.outcome if target.outcome > 0 else 1.0
     own = min(scale * target.run_examples, 0.95 * total)
-    cell = min(scale * target.cell_examples, 0.95 * (total - own))
+    languages, effective = len(target.sizes), scale * target.cell_examples
+    # two languages have at most all of it in common, and then each has its share of the whole
+    apart = max(effective - scale * target.cell_common, effective / languages)
+    covariance = (effective - apart) / (languages - 1) if target.parallel and languages > 1 else 0.0
+    cell = min(apart, 0.95 * (total - own))
 
     def correlation(wanted: float) -> float:
         """The latent correlation at which two runs share this much variance."""
@@ -84,11 +93,13 @@ def scenario_of(
         return float(root_scalar(lambda r: joint_success(p, r) - p * p - wanted, bracket=(0.0, top)).root)
 
     within, between = correlation(total - own), correlation(total - own - cell)
-    n = 1.0 / float(np.mean(1.0 / np.asarray(target.sizes)))
+    latent = within - between
+    together = min(1.0, correlation(covariance) / latent) if latent > 0 and covariance > 0 else 0.0
+    sizes = tuple(max(2, round(n * scale)) for n in target.sizes)
     return Scenario(
         seeds=seeds,
-        languages=len(target.sizes),
-        examples=max(2, round(n * scale)),
+        languages=languages,
+        examples=sizes[0] if len(set(sizes)) == 1 else sizes,
         mean=p,
         arm=0.0,
         condition=0.0,
@@ -96,7 +107,9 @@ def scenario_of(
         sd_run=float(np.sqrt(target.run)),
         sd_run_language=float(np.sqrt(target.run_language)),
         sd_checkpoint=float(np.sqrt(checkpoint)),
-        difficulty=(between, within - between),
+        parallel=target.parallel,
+        parallel_share=together,
+        difficulty=(between, latent),
         fixed_none=target.fixed_none,
     )
 
@@ -112,31 +125,56 @@ def calibrate_suite(
 ) -> list[Calibrated]:
     """Rows for every target and for the mean over targets (one condition against ``none``, two arms), by test.
 
-    ``pair`` defaults to the first with components, ``progress`` is called after every data set. Same seed, same
-    numbers. Raises ``AnalysisError`` where no cell has two runs.
+    ``pair`` defaults to the first with outcomes, ``progress`` is called after every data set; alpha and df are the
+    suite's. Same seed, same numbers. Raises ``AnalysisError`` where no cell has two runs, or no arm a condition and
+    ``none``.
     """
-    pairs = list(dict.fromkeys(p for p, _ in record.cells))
-    pair = pairs[0] if pair is None else pair
-    components = variance_components(record, pair)
-    fewest = [len(c.seeds) for (p, _), grid in record.cells.items() if p == pair for c in grid.values()]
-    alpha = float(record.suite["analysis"]["alpha"])
-    seeds = min(count for count in fewest if count > 1)
+    settings = Settings.of(record.suite)
+    pair = next(p for p, _ in record.cells) if pair is None else pair
     return calibrate_components(
-        components, seeds, datasets, seed, alpha=alpha, habits=habits, progress=progress
+        variance_components(record, pair),
+        _seeds(record, pair),
+        datasets,
+        seed,
+        alpha=settings.alpha,
+        df=settings.df,
+        habits=habits,
+        progress=progress,
     )
+
+
+def _seeds(record: Record, pair: str) -> int | tuple[int, ...]:
+    """Fewest runs of a trained cell on each side of the pair's first contrast: plus with, without, minus with, without."""
+    trained = [
+        (arm, condition == NONE, len(cell.seeds))
+        for (p, _), grid in record.cells.items()
+        if p == pair
+        for (arm, condition), cell in grid.items()
+        if len(cell.seeds) > 1
+    ]
+    least = min(count for *_, count in trained)
+    contrasts = [c for p in record.suite["pairs"] if p["name"] == pair for c in p["contrasts"]]
+    if not contrasts:
+        return least
+    sides = [(contrasts[0][arm], none) for arm in ("plus", "minus") for none in (False, True)]
+    return tuple(min((n for *at, n in trained if tuple(at) == side), default=least) for side in sides)
 
 
 def calibrate_components(
     components: Components,
-    seeds: int,
+    seeds: int | tuple[int, ...],
     datasets: int = 200,
     seed: int = 0,
     *,
     alpha: float = 0.05,
+    df: DegreesOfFreedom = "welch",
     habits: Sequence[str] = tuple(HABITS),
     progress: Callable[[], None] | None = None,
 ) -> list[Calibrated]:
-    """As ``calibrate_suite``, from components that are known."""
+    """As ``calibrate_suite``, from components that are known; ``seeds`` as in ``scenario_of``.
+
+    A habit that has no test of so few languages has no row.
+    """
     if datasets < 1:
         raise AnalysisError(f"{datasets} data sets give no rate", "some hundreds give one to a point or two")
     scenarios = [scenario_of(target, seeds, components.checkpoint) for target in components.targets]
@@ -152,10 +190,12 @@ def calibrate_components(
         for scope, chosen in scopes.items():
             truth = float(np.mean([tasks[i].truth for i in chosen]))
             targets = [drawn[i] for i in chosen]
-            intervals = {IN_USE: _in_use(targets, alpha)} | {
+            intervals = {IN_USE: _in_use(targets, alpha, df)} | {
                 h: HABITS[h](targets, alpha, rng) for h in habits
             }
             for method, interval in intervals.items():
+                if interval is None:
+                    continue
                 found = interval.misses(truth, alpha), interval.high - interval.low
                 rows.setdefault((scope, method), []).append(found)
         if progress is not None:
@@ -209,12 +249,12 @@ def familywise_error(
     return {name: count / datasets for name, count in counts.items()}
 
 
-def _in_use(targets: Sequence[Drawn], alpha: float) -> Interval:
+def _in_use(targets: Sequence[Drawn], alpha: float, df: DegreesOfFreedom) -> Interval:
     terms = [
         Term(dict(enumerate(t.cells)), {k: c / len(targets) for k, c in enumerate(t.coefficients)})
         for t in targets
     ]
-    fit = estimate(terms, alpha=alpha)
+    fit = estimate(terms, alpha=alpha, df=df)
     return Interval(fit.low, fit.high)
 
 
@@ -228,11 +268,11 @@ def planned(scenario: Scenario, alpha: float = 0.05) -> PlannedTest:
             "the formula's variances are those of accuracy", "compare widths of scenarios of accuracy"
         )
     p, (common, cell) = scenario.mean, scenario.difficulty
-    count, n, tasks = scenario.languages, scenario.examples, scenario.tasks
+    count, tasks, sizes = scenario.languages, scenario.tasks, np.array(scenario.sizes)
+    # as many examples in every language give the same variance
+    n = 1.0 / float(np.mean(1.0 / sizes))
     shared = joint_success(p, common + cell)
-    own, cells = p - shared, shared - joint_success(p, common)
-    if scenario.parallel:
-        cells += (count - 1) * (joint_success(p, 0.6 * cell) - p * p)
+    own, cells = p - shared, _shared_by_cell(scenario)
     c = np.asarray(scenario.coefficients)
     seeds = np.broadcast_to(np.asarray(scenario.seeds, dtype=np.float64), c.shape)
     run = np.broadcast_to(np.asarray(scenario.sd_run, dtype=np.float64) ** 2, c.shape)
@@ -245,5 +285,26 @@ def planned(scenario: Scenario, alpha: float = 0.05) -> PlannedTest:
         v_examples += float(c @ ((1.0 - trained) * c)) * own / (count * n * tasks)
         v_runs = v_runs * trained
     kept = v_runs > 0
-    df = float(tasks * (n - 1) * (1 if scenario.parallel else count))
+    units = -(-sizes // scenario.cluster_size)
+    df = float(tasks * (units.max() - 1 if scenario.parallel else np.sum(units - 1)))
     return PlannedTest(v_runs[kept], seeds[kept] - 1.0, v_examples, df, alpha=alpha)
+
+
+def _shared_by_cell(scenario: Scenario) -> float:
+    """Variance over examples that the runs of a cell share after what all runs share; of as many independent examples."""
+    p, (common, cell), more = scenario.mean, scenario.difficulty, scenario.languages - 1
+
+    def left(among_all: float, among_cell: float) -> float:
+        return joint_success(p, among_all + among_cell) - joint_success(p, among_all)
+
+    total = left(common, cell)
+    together = scenario.parallel_share * cell
+    if scenario.cluster_size == 1:
+        return total + (more * left(0.0, together) if scenario.parallel else 0.0)
+    # neighbours in a paragraph share half of it, in a parallel set those of other languages too
+    neighbours = scenario.cluster_size - 1
+    total += neighbours * left(common / 2.0, cell / 2.0)
+    if scenario.parallel:
+        total += more * left(common / 2.0, together)
+        total += more * neighbours * left(common / 2.0, together / 2.0)
+    return total

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
+from itertools import combinations
+from typing import Any, Self
 
 import numpy as np
 
@@ -23,11 +24,17 @@ __all__ = ["DETERMINISTIC", "Cell", "Examples"]
 
 DETERMINISTIC = -1
 """Seed index of a cell in which nothing was trained: one run, run variance 0, no degrees of freedom."""
+DUPLICATE_MINIMUM = 200
+"""Two seeds with equal outcomes on this many examples share their training; on fewer they may agree by chance."""
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """The test set of one target: N positions, sorted by language, then example."""
+    """The test set of one target: N positions, one language after the other.
+
+    ``regular`` makes one of equal languages, ``labelled`` one from a column of languages. Raises
+    ``AnalysisError`` where the parts contradict each other and where a language has no examples.
+    """
 
     languages: tuple[str, ...]
     offsets: np.ndarray
@@ -39,14 +46,85 @@ class Examples:
     parallel: bool = False
     """Whether an id means the same item (and a cluster the same paragraph) in every language."""
 
+    def __post_init__(self) -> None:
+        n, sizes = len(self.example), np.diff(self.offsets)
+        if len(self.cluster) != n or len(self.offsets) != len(self.languages) + 1:
+            raise AnalysisError(
+                f"{n} example ids, {len(self.cluster)} cluster ids, {len(self.languages)} languages and "
+                f"{len(self.offsets)} offsets do not match",
+                "one id of each kind per example, and one offset more than languages",
+            )
+        if self.offsets[0] != 0 or self.offsets[-1] != n or np.any(sizes < 1):
+            raise AnalysisError(
+                f"the offsets {np.asarray(self.offsets).tolist()} do not cut {n} examples into languages",
+                "offsets start with 0, grow and end with the number of examples; leave out empty languages",
+            )
+        if len(set(self.languages)) < len(self.languages):
+            raise AnalysisError(
+                f"a language is listed twice: {', '.join(self.languages)}", "sort the examples by language"
+            )
+
     @classmethod
     def regular(
         cls, languages: Sequence[str], n: int, *, parallel: bool = False, cluster_size: int = 1
     ) -> Self:
         """``n`` examples in every language, in clusters of ``cluster_size`` neighbours."""
+        if isinstance(languages, str) or n < 1 or cluster_size < 1:
+            raise AnalysisError(
+                f"no test set of {n} examples in clusters of {cluster_size} for {languages!r}",
+                'pass a list of languages, such as ["en", "de"], and positive numbers',
+            )
         example = np.tile(np.arange(n, dtype=np.int32), len(languages))
         offsets = np.arange(len(languages) + 1, dtype=np.int64) * n
         return cls(tuple(languages), offsets, example, example // np.int32(cluster_size), parallel)
+
+    @classmethod
+    def labelled(
+        cls,
+        language: Sequence[str] | np.ndarray,
+        *,
+        example: Sequence[Any] | np.ndarray | None = None,
+        cluster: Sequence[Any] | np.ndarray | None = None,
+        parallel: bool = False,
+    ) -> Self:
+        """From columns of a table of N rows sorted by language: the language of each row, and ids of any type.
+
+        ``example`` names items and defaults to the place within the language; ``cluster`` names paragraphs or
+        documents and defaults to ``example``. Of a ``parallel`` test set both mean the same in every language.
+        Raises ``AnalysisError`` for columns of different lengths, for rows that are not sorted by language and
+        for an example that a language holds twice.
+        """
+        names = np.asarray(language)
+        ids = [None if x is None else np.asarray(x) for x in (example, cluster)]
+        if names.ndim != 1 or not len(names) or any(x is not None and x.shape != names.shape for x in ids):
+            raise AnalysisError(
+                f"{names.shape} languages with {[None if x is None else x.shape for x in ids]} ids",
+                "pass columns with one entry per row",
+            )
+        starts = np.concatenate([[0], np.flatnonzero(names[1:] != names[:-1]) + 1, [len(names)]])
+        sizes = np.diff(starts)
+        places = np.arange(len(names)) - np.repeat(starts[:-1], sizes)
+        items, paragraphs = (
+            None if x is None else np.unique(x, return_inverse=True)[1].astype(np.int32) for x in ids
+        )
+        if parallel and items is None and len(set(sizes.tolist())) > 1:
+            raise AnalysisError(
+                f"a parallel test set of {sizes.tolist()} examples without ids: which of them are the same?",
+                "pass example=, an id that is the same for the same item in every language",
+            )
+        items = places.astype(np.int32) if items is None else items
+        keys = np.repeat(np.arange(len(sizes)), sizes) * (int(items.max()) + 1) + items
+        if len(np.unique(keys)) < len(names):
+            raise AnalysisError(
+                "a language holds the same example twice", "pass paragraph or document ids as cluster="
+            )
+        return cls(
+            tuple(str(names[i]) for i in starts[:-1]),
+            starts.astype(np.int64),
+            items,
+            items if paragraphs is None else paragraphs,
+            parallel,
+        )
 
     @cached_property
     def sizes(self) -> np.ndarray:
@@ -75,6 +153,11 @@ class Examples:
 
     def subset(self, languages: Sequence[str]) -> tuple[Self, np.ndarray]:
         """The test set in some of its languages, and the (N',) positions that it keeps."""
+        unknown = [language for language in languages if language not in self.languages]
+        if unknown:
+            raise AnalysisError(
+                f"the test set has no language `{unknown[0]}`", f"it has {', '.join(self.languages)}"
+            )
         kept = [self.languages.index(language) for language in languages]
         parts = [np.arange(self.offsets[i], self.offsets[i + 1]) for i in kept]
         at = np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
@@ -85,6 +168,7 @@ class Examples:
     def same_as(self, other: Examples) -> bool:
         return (
             self.languages == other.languages
+            and self.parallel == other.parallel
             and np.array_equal(self.offsets, other.offsets)
             and np.array_equal(self.example, other.example)
             and np.array_equal(self.cluster, other.cluster)
@@ -164,7 +248,10 @@ class Cell:
     ) -> Self:
         """Reduce per-run numerators and denominators, (S, N) in test-set order; ``seeds`` default to 0..S-1.
 
-        Raises ``AnalysisError`` for arrays of another shape or a negative seed beside others.
+        An average has ``den`` 1 everywhere; F1 has ``num`` 2 tp and ``den`` predicted + gold, per example. Raises
+        ``AnalysisError`` for arrays of another shape, numbers that are missing or infinite, a negative ``den``,
+        ``num`` beside a ``den`` of 0 in a whole language, seeds that are not distinct or not alone where one is
+        -1, and for two seeds with identical outcomes on 200 examples or more (unless all wrong or all right).
         """
         num, den = np.atleast_2d(num).astype(np.float64), np.atleast_2d(den).astype(np.float64)
         seeds = tuple(range(len(num))) if seeds is None else tuple(seeds)
@@ -175,10 +262,24 @@ class Cell:
                 "pass (seeds, examples) arrays in the order of the test set",
             )
         _check_seeds(seeds)
+        if not np.isfinite(num).all() or not np.isfinite(den).all() or np.any(den < 0):
+            raise AnalysisError(
+                "den holds a negative number"
+                if np.any(den < 0)
+                else f"num or den holds {int((~np.isfinite(num) | ~np.isfinite(den)).sum())} missing or infinite "
+                "numbers",
+                "score every example in every run, or leave the example out of all of them",
+            )
         mean_den = examples.language_means(den)
         # 0 / 0 (nothing predicted, nothing to find) scores 0, as in `tasks.base.Outcomes.score`
         safe = np.where(mean_den > 0, mean_den, 1.0)
         scores = examples.language_means(num) / safe
+        if np.any((mean_den == 0) & (scores != 0)):
+            raise AnalysisError(
+                "a language has den = 0 in all examples but num is not 0: no ratio",
+                "den counts what num could reach, such as predicted + gold of F1 (num: 2 tp)",
+            )
+        _check_duplicates(seeds, scores, (num, den))
         if np.array_equal(den, np.ones_like(den)):
             phi = num
         else:
@@ -205,6 +306,7 @@ class Cell:
             )
         _check_seeds(seeds)
         scores, phi = leave_one_out(values, examples.offsets, score)
+        _check_duplicates(seeds, scores, (values,))
         return cls._reduced(examples, seeds, scores, phi)
 
     @classmethod
@@ -242,8 +344,32 @@ class Cell:
 
 
 def _check_seeds(seeds: tuple[int, ...]) -> None:
+    if not seeds:
+        raise AnalysisError("no runs: the arrays have no rows", "pass one row per seed")
     if DETERMINISTIC in seeds and len(seeds) > 1:
         raise AnalysisError(
             f"a deterministic run (seed -1) stands beside other seeds: {seeds}",
             "a cell in which nothing is trained has one run",
         )
+    if len(set(seeds)) < len(seeds):
+        raise AnalysisError(f"a seed stands twice: {seeds}", "number the runs of a cell, such as 0, 1, 2")
+
+
+def _check_duplicates(seeds: tuple[int, ...], scores: np.ndarray, counts: Sequence[np.ndarray]) -> None:
+    """Refuse equal outcomes under two seeds: the seed reached nothing, and the run variance would be too small.
+
+    ``counts`` are (S, N, ...). All wrong or all right says nothing about the seed.
+    """
+    if counts[0].shape[1] < DUPLICATE_MINIMUM:
+        return
+    for i, j in combinations(range(len(seeds)), 2):
+        # equal outcomes have equal scores: the rest need no comparison of examples
+        if not np.array_equal(scores[i], scores[j]) or np.all((scores[i] == 0) | (scores[i] == 1)):
+            continue
+        if all(np.array_equal(x[i], x[j]) for x in counts):
+            raise AnalysisError(
+                f"seeds {seeds[i]} and {seeds[j]} gave identical outcomes on {counts[0].shape[1]} examples: "
+                "seed not applied",
+                "check that the seed reaches initialisation, data order and dropout; if nothing is trained "
+                "here, pass the run once with seeds=[-1]",
+            )

@@ -2,34 +2,31 @@
 
 Cells are matched by pair, arm, condition and target, on the languages that both folders have. Runs of the two are
 independent; test examples are shared where the test sets are equal, so that their variance cancels as it does between
-arms. Runs that are the same in both (identical outcomes) cancel as well.
+arms. Runs that are the same in both (identical outcomes) cancel as well. Always tier T2 with Welch's df (T0 where a
+trained cell has one run), unmoderated; alpha and margins are A's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ..errors import AnalysisError
 from .cells import Cell
 from .changes import Change, changes
 from .equivalence import verdict
-from .estimator import Term, Tier, estimate
+from .estimator import Term, estimate
+from .matched import Matched, examples_of, fewest_runs, same_runs
 from .multiplicity import benjamini_hochberg, holm
 from .outcomes import Record, read_record
-from .results import Verdict
-from .settings import Settings
+from .results import FEWEST_FOR_A_VERDICT, Verdict
 
 __all__ = ["Comparison", "Difference", "compare", "compare_records"]
 
 NONE, ALL = "none", "*"
 SIDES = (("A", -1.0), ("B", 1.0))
-Grid = Mapping[tuple[str, str], Cell]
 BH = ("cells", "map")
 """Families whose single members nobody named in advance; the others get Holm."""
 
@@ -55,7 +52,7 @@ class Difference:
     se: float
     df: float
     p: float | None
-    """None where nothing varies: the runs are the same."""
+    """None where the estimated variance is 0: the runs are the same, or nothing varied and no test exists."""
     p_adjusted: float | None
     """Benjamini-Hochberg in ``cells`` and ``map``, Holm in the other families."""
     margin: float
@@ -65,6 +62,10 @@ class Difference:
     tier: str
     seeds: tuple[int, int]
     """Fewest runs of a trained cell in A and in B; 0 where nothing is trained."""
+    same_runs: bool
+    """Whether A and B hold the very same runs: the difference is 0 and needs no test."""
+    provisional: bool
+    """Whether a cell behind it has two runs, whose variance carries no verdict: then it is ``inconclusive``."""
     languages: int
     shared_examples: bool
     """Whether every test set is the same in both."""
@@ -91,15 +92,16 @@ def compare(a: Path, b: Path) -> Comparison:
 
 
 def compare_records(a: Record, b: Record, folders: tuple[str, str] = ("A", "B")) -> Comparison:
-    """Every matched cell, gain of arms over arms, and mean; the settings are A's.
+    """Every matched cell, gain of arms over arms, and mean; alpha and margins are A's.
 
     Raises ``AnalysisError`` where the two have no cell in common.
     """
-    both = _Both(a, b)
+    both = _Differences(a, b)
     if not both.grids:
         raise AnalysisError(
-            f"{folders[0]} and {folders[1]} have no pair and target in common",
-            f"A has {_cells_of(a)}; B has {_cells_of(b)}",
+            f"{folders[0]} and {folders[1]} have no pair and target in common that can be compared",
+            f"they are matched by name (`name` of [[pairs]]): A has {_cells_of(a)}; B has {_cells_of(b)}"
+            + "".join(f"; {note}" for note in both.notes if not note.startswith("Not compared")),
         )
     families: list[list[Difference]] = []
     for pair in dict.fromkeys(p for p, _ in both.grids):
@@ -116,96 +118,18 @@ def compare_records(a: Record, b: Record, folders: tuple[str, str] = ("A", "B"))
 
 
 def _cells_of(record: Record) -> str:
-    return ", ".join(f"{pair} / {task}" for pair, task in list(record.cells)[:6])
+    names = [f"{pair} / {task}" for pair, task in record.cells]
+    return ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
 
 
-class _Both:
-    """The cells of A and B that match, each grid on the languages of both."""
-
-    def __init__(self, a: Record, b: Record) -> None:
-        self.a, self.b = a, b
-        self.settings = Settings.of(a.suite)
-        self.notes: list[str] = []
-        self.grids: dict[tuple[str, str], tuple[Grid, Grid]] = {}
-        """(pair, target) -> cells of A and of B with the same keys; one ``Examples`` object where test sets are equal."""
-        self.about = {t["task"]: t for t in a.suite["targets"]}
-        alone = [
-            f"{p} / {t} only in {x}"
-            for x, k in (("A", set(a.cells) - set(b.cells)), ("B", set(b.cells) - set(a.cells)))
-            for p, t in sorted(k)
-        ]
-        if alone:
-            self.notes.append(f"Not compared: {'; '.join(alone)}.")
-        for key in a.cells:
-            if key in b.cells:
-                self._match(key)
-        self._note_runs()
-
-    def _match(self, key: tuple[str, str]) -> None:
-        name = " / ".join(key)
-        ours, theirs = (next(t for t in r.suite["targets"] if t["task"] == key[1]) for r in (self.a, self.b))
-        if ours["metric"] != theirs["metric"]:
-            self.notes.append(
-                f"{name}: scored by {ours['metric']} in A and by {theirs['metric']} in B; not compared."
-            )
-            return
-        one, two = self.a.cells[key], self.b.cells[key]
-        keys = [k for k in one if k in two]
-        codes = next(iter(two.values())).examples.languages
-        languages = [code for code in next(iter(one.values())).examples.languages if code in codes]
-        if not keys or not languages:
-            self.notes.append(f"{name}: no {'cell' if languages else 'language'} in common; not compared.")
-            return
-        left = sorted({*codes, *next(iter(one.values())).examples.languages} - set(languages))
-        if left:
-            self.notes.append(
-                f"{name}: on the {len(languages)} languages of both, without {', '.join(left)}."
-            )
-        one, two = ({k: _in(grid[k], languages) for k in keys} for grid in (one, two))
-        one, two = (_on_one_set(grid) for grid in (one, two))
-        test_set = next(iter(one.values())).examples
-        asked = ("version", "view", "parallel", "languages") if not left else ("version", "view", "parallel")
-        if all(ours.get(x) == theirs.get(x) for x in asked) and test_set.same_as(
-            next(iter(two.values())).examples
-        ):
-            two = {k: replace(cell, examples=test_set) for k, cell in two.items()}
-        else:
-            self.notes.append(f"{name}: the test sets differ; their examples are taken as independent.")
-        self.grids[key] = one, two
-
-    def _note_runs(self) -> None:
-        same = partly = cells = 0
-        for one, two in self.grids.values():
-            for key, cell in one.items():
-                equal, other = _equal_runs(cell, two[key]), two[key]
-                cells += 1
-                same += _same(cell, other)
-                partly += bool(equal) and not _same(cell, other)
-        if same:
-            self.notes.append(
-                f"{same} of {cells} cells hold the same runs in both: their difference is 0, without a test."
-            )
-        if partly:
-            self.notes.append(
-                f"{partly} of {cells} cells share some of their runs: taken as independent, which makes their "
-                "intervals too wide, not too narrow."
-            )
-
-    @cached_property
-    def tier(self) -> Tier:
-        cells = [c for grids in self.grids.values() for grid in grids for c in grid.values()]
-        few = any(len(c.seeds) == 1 and not c.deterministic for c in cells)
-        return "T0" if few else "T2"
-
-    def _targets(self, pair: str, *, retention: bool | None = False) -> list[str]:
-        found = [task for p, task in self.grids if p == pair]
-        return [t for t in found if retention is None or bool(self.about[t]["retention"]) == retention]
+class _Differences(Matched):
+    """Contrasts of the matched cells."""
 
     def scores(self, pair: str) -> list[list[Difference]]:
         means, cells = [], []
-        grids = {t: self.grids[pair, t][0] for t in self._targets(pair, retention=None)}
+        grids = {t: self.grids[pair, t][0] for t in self.targets(pair, retention=None)}
         for key in dict.fromkeys(k for grid in grids.values() for k in grid):
-            tasks = [t for t in self._targets(pair) if key in grids[t]]
+            tasks = [t for t in self.targets(pair) if key in grids[t]]
             if len(tasks) > 1:
                 weights = {t: {key: 1.0 / len(tasks)} for t in tasks}
                 means.append(self._difference("score", "means", pair, key[0], key[1], ALL, weights))
@@ -226,7 +150,7 @@ class _Both:
 
     def _effects_of(self, pair: str, contrast: Mapping[str, str]) -> list[list[Difference]]:
         signs = {contrast["plus"]: 1.0, contrast["minus"]: -1.0}
-        grids = {t: self.grids[pair, t][0] for t in self._targets(pair)}
+        grids = {t: self.grids[pair, t][0] for t in self.targets(pair)}
         cells = [
             (c["name"], t)
             for c in self.a.suite["conditions"]
@@ -268,9 +192,11 @@ class _Both:
         grids = {task: self.grids[pair, task] for task in weights}
         keys = {key for of_task in weights.values() for key in of_task}
         # the same runs on every target: one lineage, which cancels
-        same = {k for k in keys if all(_same(g[0][k], g[1][k]) for t, g in grids.items() if k in weights[t])}
+        same = {
+            k for k in keys if all(same_runs(g[0][k], g[1][k]) for t, g in grids.items() if k in weights[t])
+        }
         terms, totals = [], [0.0, 0.0]
-        shared = all(_examples(one) is _examples(two) for one, two in grids.values())
+        shared = all(examples_of(one) is examples_of(two) for one, two in grids.values())
         for task, of_task in weights.items():
             parts: list[tuple[dict[Any, Cell], dict[Any, float]]] = [({}, {}), ({}, {})]
             for i, (side, sign) in enumerate(SIDES):
@@ -279,12 +205,12 @@ class _Both:
                     totals[i] += 100.0 * weight * float(cell.scores.mean())
                     if key not in same:
                         parts[i][0][side, *key], parts[i][1][side, *key] = cell, sign * weight
-            if _examples(grids[task][0]) is _examples(grids[task][1]):
+            if examples_of(grids[task][0]) is examples_of(grids[task][1]):
                 parts = [(parts[0][0] | parts[1][0], parts[0][1] | parts[1][1])]
             terms += [Term(cells, coefficients) for cells, coefficients in parts if coefficients]
         margin = self.settings.margin(target)
-        counts = [_fewest(g[i][k] for t, g in grids.items() for k in weights[t]) for i in (0, 1)]
-        languages = len({code for one, _ in grids.values() for code in _examples(one).languages})
+        counts = [fewest_runs(g[i][k] for t, g in grids.items() for k in weights[t]) for i in (0, 1)]
+        languages = len({code for one, _ in grids.values() for code in examples_of(one).languages})
         common: dict[str, Any] = {
             "what": what,
             "family": family,
@@ -301,6 +227,8 @@ class _Both:
             "verdict": "inconclusive",
             "tier": self.tier,
             "seeds": (counts[0], counts[1]),
+            "same_runs": not terms,
+            "provisional": False,
             "languages": languages,
             "shared_examples": shared,
         }
@@ -309,6 +237,7 @@ class _Both:
         fit = estimate(terms, tier=self.tier, alpha=self.settings.alpha)
         value, low, high, se = (100.0 * x for x in (fit.value, fit.low, fit.high, fit.se))
         tests: dict[str, Any] = {
+            "provisional": self.tier != "T0" and fit.seeds == FEWEST_FOR_A_VERDICT - 1,
             "p": fit.p,
             "p_adjusted": fit.p,
             "p_equivalence": fit.equivalence(margin / 100.0),
@@ -316,45 +245,14 @@ class _Both:
         return Difference(**common | tests, value=value, low=low, high=high, se=se, df=fit.df)
 
 
-def _examples(grid: Grid):
-    return next(iter(grid.values())).examples
-
-
-def _in(cell: Cell, languages: Sequence[str]) -> Cell:
-    return cell if cell.examples.languages == tuple(languages) else cell.subset(languages)
-
-
-def _on_one_set(grid: Grid) -> dict[tuple[str, str], Cell]:
-    test_set = _examples(grid)
-    return {key: replace(cell, examples=test_set) for key, cell in grid.items()}
-
-
-def _equal_runs(one: Cell, two: Cell) -> int:
-    """Seeds under which both cells have the same score in every language."""
-    shared = set(one.seeds) & set(two.seeds)
-    return sum(np.array_equal(one.scores[one.seeds.index(s)], two.scores[two.seeds.index(s)]) for s in shared)
-
-
-def _same(one: Cell, two: Cell) -> bool:
-    return (
-        one.seeds == two.seeds
-        and one.examples is two.examples
-        and np.array_equal(one.scores, two.scores)
-        and np.array_equal(one.contributions, two.contributions)
-    )
-
-
-def _fewest(cells: Iterable[Cell]) -> int:
-    return min((len(cell.seeds) for cell in cells if not cell.deterministic), default=0)
-
-
 def _adjusted(family: list[Difference], alpha: float) -> list[Difference]:
     tested = [d.p for d in family if d.p is not None]
     adjust = benjamini_hochberg if family and family[0].family in BH else holm
     adjusted = iter(adjust(tested).tolist())
     found = [d if d.p is None else replace(d, p_adjusted=next(adjusted)) for d in family]
-    # equivalence is a claim of each margin on its own; the same runs are the same
-    return [
-        replace(d, verdict=verdict(d.p_adjusted, 0.0 if d.p is None else d.p_equivalence, alpha))
-        for d in found
-    ]
+    return [d if d.provisional else replace(d, verdict=_verdict(d, alpha)) for d in found]
+
+
+def _verdict(d: Difference, alpha: float) -> Verdict:
+    """Equivalence is a claim of each margin on its own; the same runs are the same; without variance no verdict."""
+    return verdict(d.p_adjusted, 0.0 if d.same_runs else d.p_equivalence, alpha)

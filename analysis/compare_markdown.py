@@ -78,7 +78,7 @@ def _row(d: Difference) -> list[str]:
         interval(d.low, d.high),
         p_value(d.p),
         p_value(d.p_adjusted),
-        "same runs" if d.p is None else verdict(d.verdict),
+        "same runs" if d.same_runs else verdict(d.verdict),
     ]
 
 

@@ -18,6 +18,7 @@ from .estimator import Fit, contrast
 from .outcomes import Record
 from .permutation import Permutation, synchronized_permutation
 from .runs import OutcomeFile, Run, read_run, runs_of
+from .settings import Settings
 
 __all__ = ["CrossCheck", "crosscheck"]
 
@@ -61,7 +62,7 @@ def crosscheck(
             f"it has {', '.join(known)}" if known else "see `pairs` and `targets` of suite.json",
         )
     cells = [grid[key] for key in keys]
-    closed = contrast(cells, SIGNS, alpha=float(record.suite["analysis"]["alpha"]))
+    closed = contrast(cells, SIGNS, alpha=Settings.of(record.suite).alpha)
     target = next(t for t in record.suite["targets"] if t["task"] == task)
     entries = {
         (r["pair"], r["arm"], r["condition"], r["seed"]): r for r in record.suite["runs"] if r["task"] == task

@@ -28,6 +28,9 @@ from .xtreme import benchmark_scores
 
 __all__ = ["analyse", "effects"]
 
+MOST_SHOWN = 4
+"""Notes on what was left out that an error repeats."""
+
 
 def analyse(folder: Path) -> Results:
     """The whole analysis of an outcome folder; see ``outcomes.read_record`` for what it refuses.
@@ -57,6 +60,7 @@ def effects(record: Record, registered: Registered | None = None) -> Results:
             for name, view in (
                 ("generalisation", sensitivity.generalisation),
                 ("sensitivity", sensitivity.without_failures),
+                ("sensitivity", sensitivity.intention_to_treat),
             ):
                 rows, absent = view(study, comparison)
                 found[name] += rows
@@ -77,7 +81,8 @@ def effects(record: Record, registered: Registered | None = None) -> Results:
     if not found["estimates"] and not found["gains"]:
         raise AnalysisError(
             "no cell has both an intermediate condition and `none`: there is no gain to estimate",
-            f"the suite needs the condition `{NONE}` and at least one other, on the same target",
+            f"the suite needs the condition `{NONE}` and at least one other, on the same target"
+            + "".join(f"\n{warning}" for warning in record.warnings[:MOST_SHOWN]),
         )
     found["failures"] = failures.counts(study)
     return _results(study, found, registered, [*shared, *scales])

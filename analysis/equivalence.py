@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from scipy.special import nctdtr, nctdtrinc, stdtr, stdtrit
+from scipy.special import chdtri, nctdtr, nctdtrinc, stdtr, stdtrit
 
 from ..errors import AnalysisError
 from .results import Verdict
@@ -57,11 +57,14 @@ def minimum_detectable_effect(se: float, df: float, alpha: float = 0.05, target:
     0 where ``se`` is 0.
 
     Ignores rejections in the wrong direction (below 1e-4 at power .8). Where scipy's noncentral t has no
-    answer, the central approximation (t_{1 - alpha/2} + t_target) * se is returned.
+    answer, the central approximation (t_{1 - alpha/2} + t_target) * se is returned. Beyond a critical value of
+    1e4, where the search may never end, only the chance of the standard error counts: the limit for large effects.
     """
     if se <= 0:
         return 0.0
     critical = float(stdtrit(df, 1.0 - alpha / 2.0))
+    if critical > 1e4:
+        return critical * math.sqrt(float(chdtri(df, 1.0 - target)) / df) * se
     shift = float(nctdtrinc(df, 1.0 - target, critical))
     if not math.isfinite(shift) or shift <= 0:
         shift = critical + float(stdtrit(df, target))

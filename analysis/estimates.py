@@ -240,6 +240,8 @@ def correct_primary(found: Sequence[Estimate], primary: str) -> list[Estimate]:
 
 
 def with_verdict(e: Estimate, alpha: float) -> Estimate:
-    """The estimate with the verdict of its adjusted p-value."""
+    """The estimate with the verdict of its adjusted p-value; none where two seeds carry no verdict."""
+    if e.provisional:
+        return replace(e, verdict="inconclusive")
     p = e.p if e.correction == "none" else e.p_adjusted
     return replace(e, verdict=verdict(p, e.p_equivalence, alpha))

@@ -12,8 +12,8 @@ three. ``T3`` adds new languages (`languages.py`); tasks stay fixed.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, get_args
 
 import numpy as np
 
@@ -28,6 +28,8 @@ __all__ = ["DETERMINISTIC", "Cell", "Examples", "Fit", "Term", "Tier", "contrast
 
 ROUNDING = 1e-13
 """Standard errors below this share of the scores come from rounding; one example in 10^6 makes a larger one."""
+CELLS = ("v1", "v0", "t1", "t0")
+"""The arguments of ``did``, by which its errors name them."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,16 @@ class Term:
 
     @property
     def used(self) -> dict[Any, float]:
-        """The coefficients that are not 0. Raises ``AnalysisError`` where all are."""
+        """The coefficients that are not 0. Raises ``AnalysisError`` where all are, one is nan or has no cell."""
         used = {key: c for key, c in self.coefficients.items() if c != 0.0}
         if not used:
             raise AnalysisError("all coefficients of a term are 0", "drop the term")
+        bad = [key for key, c in used.items() if key not in self.cells or not np.isfinite(c)]
+        if bad:
+            raise AnalysisError(
+                f"the coefficient {used[bad[0]]} of {bad[0]!r} is no number or has no cell",
+                f"the term has the cells {', '.join(map(repr, self.cells)) or 'none'}",
+            )
         return used
 
     @property
@@ -62,10 +70,10 @@ class Term:
         if self.weights is None:
             return np.full(count, 1.0 / count)
         weights = np.asarray(self.weights, dtype=np.float64)
-        if weights.shape != (count,) or not np.any(weights):
+        if weights.shape != (count,) or not np.any(weights) or not np.isfinite(weights).all():
             raise AnalysisError(
                 f"language weights {weights.tolist()} for {count} languages",
-                "one weight for each language of the test set, not all 0",
+                f"one finite weight for each of {', '.join(self.examples.languages)}, not all 0",
             )
         return weights
 
@@ -114,10 +122,12 @@ def estimate(
     the sum of S - 1 degrees of freedom; it is not valid where a cell is noisier than the others.
 
     Raises ``AnalysisError`` for a trained cell with one run (only ``T0`` exists there), for seeds that differ
-    between the terms of one key, for ``T3`` with a target in one language and for an empty list of terms.
+    between the terms of one key, for ``T3`` with a target in one language or language weights that add to 0,
+    for an unknown tier or kind of df, ``alpha`` outside (0, 1) and for an empty list of terms.
     """
     if not terms:
         raise AnalysisError("an estimate needs at least one target", "check that the outcomes hold the cells")
+    _check_options(tier, alpha, df)
     parts = _Parts()
     for term in terms:
         _add(parts, term, tier)
@@ -172,6 +182,14 @@ def estimate(
     )
 
 
+def _check_options(tier: str, alpha: float, df: str) -> None:
+    for name, value, known in (("tier", tier, get_args(Tier)), ("df", df, get_args(DegreesOfFreedom))):
+        if value not in known:
+            raise AnalysisError(f"no {name} {value!r}", f"{name} is one of {', '.join(known)}")
+    if not 0.0 < alpha < 1.0:
+        raise AnalysisError(f"alpha is {alpha}", "alpha is a fraction, such as .05")
+
+
 def _pooled(runs: Iterable[_Runs]) -> float:
     """The variance of one run's score, pooled over keys of any coefficient but 0."""
     squares, residual = 0.0, 0
@@ -184,6 +202,11 @@ def _pooled(runs: Iterable[_Runs]) -> float:
 def _add(parts: _Parts, term: Term, tier: Tier) -> None:
     """Add one term's value, example variance and, for T3, languages, and its per-seed scores by key."""
     used, examples, weights = term.used, term.examples, term.language_weights
+    if tier == "T3" and abs(weights.sum()) < 1e-9 * np.abs(weights).sum():
+        raise AnalysisError(
+            "language weights that add to 0 compare languages: nothing to generalise to new ones",
+            'ask for tier="T2" (these languages)',
+        )
     d = np.zeros(len(examples.example))
     within = np.zeros(len(weights))
     by_language = np.zeros(len(weights))
@@ -220,7 +243,8 @@ def _add(parts: _Parts, term: Term, tier: Tier) -> None:
         names = tuple(examples.languages[i] for i in kept)
         deviations = (weights * (by_language - mean))[kept]
         cut = {key: rows[:, kept] for key, rows in residuals.items()}
-        parts.languages.append(Languages(names, deviations, cut, sum(map(abs, used.values()))))
+        share = weights[kept] / weights.sum()
+        parts.languages.append(Languages(names, deviations, share, cut, sum(map(abs, used.values()))))
     if tier == "T1":
         return
     if np.any(weights == 0):
@@ -248,6 +272,10 @@ def contrast(
     df: DegreesOfFreedom = "welch",
 ) -> Fit:
     """``sum_k coefficients[k] * score(cells[k])`` for independently trained cells of one target."""
+    if len(cells) != len(coefficients):
+        raise AnalysisError(
+            f"{len(cells)} cells but {len(coefficients)} coefficients", "pass one coefficient for each cell"
+        )
     keyed = dict(enumerate(cells))
     return estimate([Term(keyed, dict(enumerate(coefficients)))], tier=tier, alpha=alpha, df=df)
 
@@ -268,40 +296,97 @@ def did(
     """The difference in differences (v1 - v0) - (t1 - t0): plus arm with and without, minus arm with and without.
 
     Cells, or arrays of outcomes per example in [0, 1]: (S, n) for one language, (S, L, n) for several, with
-    the same examples in all four; ``parallel`` where example e is the same item in every language. Languages
-    of different sizes, paragraphs, F1-type metrics and deterministic cells need ``Cell.from_counts``.
-    ``margin`` of equivalence and all results are fractions; ``print(effect)`` says the result in points.
+    the same examples in all four and a row for every seed, of which cells may have different numbers;
+    ``parallel`` where example e is the same item in every language. Languages of different sizes, paragraphs,
+    F1-type metrics and deterministic cells need ``Cell.from_counts`` on ``Examples.labelled``. ``weights``, (L,),
+    are relative and not negative. ``margin`` of equivalence and all results are fractions; ``print(effect)`` says
+    the result in points.
+
+    Raises ``AnalysisError`` as ``estimate`` and ``Cell.from_counts`` do, for arrays of unlike shapes or with more
+    seeds than examples (axes in another order), for negative weights and for a margin of 1 or more.
     """
-    cells = [x if isinstance(x, Cell) else _cell(x, parallel) for x in (v1, v0, t1, t0)]
-    term = Term(dict(enumerate(cells)), dict(enumerate((1.0, -1.0, -1.0, 1.0))), weights)
+    if not 0.0 < margin < 1.0:
+        raise AnalysisError(
+            f"the margin of equivalence is {margin}", "margin is a fraction: 0.01 is one point of the score"
+        )
+    given = dict(zip(CELLS, (v1, v0, t1, t0), strict=True))
+    cells = {name: x if isinstance(x, Cell) else _cell(name, x, parallel) for name, x in given.items()}
+    _check_alike(cells)
+    term = Term(cells, dict(zip(CELLS, (1.0, -1.0, -1.0, 1.0), strict=True)), weights)
+    if weights is not None:
+        relative = term.language_weights
+        if np.any(relative < 0):
+            raise AnalysisError(
+                f"negative language weights: {relative.tolist()}", "weights are shares, such as [2, 1, 1]"
+            )
+        term = replace(term, weights=relative / relative.sum())
     fit = estimate([term], tier=tier, alpha=alpha, df=df)
     logit = None
-    if all(np.all((cell.scores >= 0) & (cell.scores <= 1)) for cell in cells):
-        odds = Term({k: cell.on_logit_scale() for k, cell in enumerate(cells)}, term.coefficients, weights)
+    if all(np.all((cell.scores >= 0) & (cell.scores <= 1)) for cell in cells.values()):
+        odds = replace(term, cells={name: cell.on_logit_scale() for name, cell in cells.items()})
         logit = estimate([odds], tier=tier, alpha=alpha, df=df)
     p_equivalence = fit.equivalence(margin)
-    runs = [cell.scores @ term.language_weights for cell in cells]
+    runs = {name: cell.scores @ term.language_weights for name, cell in cells.items()}
+    means = {name: float(z.mean()) for name, z in runs.items()}
     return Effect(
         **{name: getattr(fit, name) for name in Fit.__dataclass_fields__},
         margin=margin,
         p_equivalence=p_equivalence,
         verdict=verdict(fit.p, p_equivalence, alpha),
         logit=logit,
-        superiority=superiority(*runs),
-        run_sd=run_sd([z for z, cell in zip(runs, cells, strict=True) if not cell.deterministic]),
+        superiority=superiority(*runs.values()),
+        run_sd=run_sd([z for name, z in runs.items() if not cells[name].deterministic]),
+        gains=(means["v1"] - means["v0"], means["t1"] - means["t0"]),
+        size=(len(term.examples.languages), len(term.examples.example)),
     )
 
 
-def _cell(outcomes: np.ndarray, parallel: bool) -> Cell:
-    values = np.asarray(outcomes, dtype=np.float64)
+def _cell(name: str, outcomes: np.ndarray, parallel: bool) -> Cell:
+    try:
+        values = np.asarray(outcomes, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise AnalysisError(
+            f"{name} is no array of numbers: {error}",
+            "pass (seeds, examples) or (seeds, languages, examples); languages of different sizes go through "
+            "Examples.labelled and Cell.from_counts",
+        ) from error
     if values.ndim == 2:
         values = values[:, None, :]
-    if values.ndim != 3 or not np.all((values >= 0) & (values <= 1)):
+    if values.ndim != 3 or not values.size:
         raise AnalysisError(
-            f"outcomes of the shape {values.shape} are no (seeds, languages, examples) array within [0, 1]",
+            f"{name} has the shape {np.shape(outcomes)}",
+            "pass (seeds, examples) or (seeds, languages, examples); one run is x[None]",
+        )
+    if np.isnan(values).any():
+        raise AnalysisError(
+            f"{name} holds {int(np.isnan(values).sum())} missing outcomes (nan)",
+            "score every example in every run, or leave the example out of all of them",
+        )
+    if not np.all((values >= 0) & (values <= 1)):
+        raise AnalysisError(
+            f"{name} holds outcomes from {values.min():g} to {values.max():g}, not within [0, 1]",
             "pass 0/1 or per-example scores as fractions; other metrics go through Cell.from_counts",
         )
-    names = [f"language {i + 1}" for i in range(values.shape[1])]
-    examples = Examples.regular(names, values.shape[2], parallel=parallel)
+    if values.shape[0] > values.shape[2]:
+        raise AnalysisError(
+            f"{name} has the shape {np.shape(outcomes)}: more seeds than examples",
+            "the first axis is the seed and the last one the example; turn a table of examples by .T",
+        )
+    languages = [f"language {i + 1}" for i in range(values.shape[1])]
+    examples = Examples.regular(languages, values.shape[2], parallel=parallel)
     flat = values.reshape(len(values), -1)
-    return Cell.from_counts(examples, flat, np.ones_like(flat))
+    try:
+        return Cell.from_counts(examples, flat, np.ones_like(flat))
+    except AnalysisError as error:
+        raise AnalysisError(f"{name}: {error.message}", error.hint) from error
+
+
+def _check_alike(cells: Mapping[str, Cell]) -> None:
+    """Name the shapes where the test sets differ in them; ``estimate`` compares their ids."""
+    shapes = {name: (len(c.examples.languages), len(c.examples.example)) for name, c in cells.items()}
+    if len(set(shapes.values())) > 1:
+        told = ", ".join(f"{name} {of} x {n // of}" for name, (of, n) in shapes.items())
+        raise AnalysisError(
+            f"the four cells were scored on different examples (languages x examples: {told})",
+            "evaluate every run on the same test set",
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import shutil
 import tempfile
@@ -52,6 +53,11 @@ def _score_lines(file: OutcomeFile, task: str):
             at = (language == code) & (view == name)
             for metric in metrics:
                 num, den = (float(table[f"{metric}.{part}"].to_numpy()[at].sum()) for part in ("num", "den"))
+                if not (math.isfinite(num) and math.isfinite(den)):
+                    raise DataError(
+                        f"{file.path}: {' / '.join(map(str, run))}, {code}: {metric} is not finite",
+                        "restore the file; `xtremex run` writes it again from the store",
+                    )
                 yield [*run, task, code, name, metric, num, den, num / den if den else ""]
 
 

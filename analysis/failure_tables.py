@@ -81,7 +81,7 @@ def failure_cells(outline: Outline) -> Table:
             row(
                 x.arm, outline.condition(x.condition), outline.task(x.target),
                 str(x.planned), Text(str(x.analysed), strong=x.missing > 0), str(x.restarted), str(x.collapsed),
-                str(x.intermediate_restarted), str(x.intermediate_collapsed), ", ".join(x.missing_languages) or "–",
+                str(x.intermediate_restarted), str(x.intermediate_collapsed), _lacking(x),
             )
             for x in _cells(outline)
             if x.pair == pair and not x.complete
@@ -93,12 +93,23 @@ def failure_cells(outline: Outline) -> Table:
         (
             *text("Arm", "Intermediate", "Target"),
             *figure("Planned", "Used", "Again", "Collapsed", "Interm. again", "Interm. collapsed"),
-            *text("Languages left out"),
+            *text("Languages it lacks"),
         ),
         tuple(blocks),
-        "A language that one cell lacks is left out of all cells of its pair and target.",
+        "A language that a run lacks is left out of all cells of its pair and target: scores are compared on the same "
+        "languages.",
         fold=True,
     )
+
+
+def _lacking(cell: FailureCount) -> str:
+    """``fa (seeds 1, 2), zh``."""
+    seeds = {code: ", ".join(map(str, mine)) for code, mine in cell.missing_seeds.items()}
+    said = (
+        f"{code} (seed{'s' if ', ' in seeds[code] else ''} {seeds[code]})" if seeds.get(code) else code
+        for code in cell.missing_languages
+    )
+    return ", ".join(said) or "–"
 
 
 def failure_tests(outline: Outline) -> Table:
@@ -122,5 +133,6 @@ def failure_tests(outline: Outline) -> Table:
         "Did training fail more often in one arm?",
         (*text("Contrast", "Stage", "Compared", "Failed / trainings"), *figure("p")),
         tuple(blocks),
-        "Exact tests of failures at the first attempt, not adjusted. Fewer failures may be an effect of its own.",
+        "Exact tests of failures at the first attempt, two-sided, no df; each alone, not adjusted. Fewer failures may be an "
+        "effect of its own.",
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import fisher_exact, hypergeom
+from scipy.special import gammaln
 
 from .comparisons import NONE, Comparison
 from .estimator import DETERMINISTIC
@@ -29,6 +29,11 @@ def counts(study: Study) -> list[FailureCount]:
     for run in suite["runs"]:
         key = (run["pair"], run["arm"], run["condition"], run["task"])
         listed.setdefault(key, []).append(run)
+    lacking: dict[tuple[str, str, str, str], dict[str, list[int]]] = {}
+    for gap in study.record.gaps:
+        mine = lacking.setdefault((gap.pair, gap.arm, gap.condition, gap.target), {})
+        for code in gap.languages:
+            mine.setdefault(code, []).append(gap.seed)
     found = []
     for pair in suite["pairs"]:
         for target in suite["targets"]:
@@ -38,7 +43,8 @@ def counts(study: Study) -> list[FailureCount]:
             lost = tuple(code for code in target["languages"] if code not in scored)
             for arm in pair["arms"]:
                 for condition in (NONE, *study.intermediate):
-                    runs = listed.get((pair["name"], arm, condition, target["task"]), [])
+                    place = (pair["name"], arm, condition, target["task"])
+                    runs = listed.get(place, [])
                     if not runs and target["retention"]:
                         continue
                     cell = grid.get((arm, condition))
@@ -55,7 +61,9 @@ def counts(study: Study) -> list[FailureCount]:
                             collapsed=_count(runs, "collapsed"),
                             intermediate_restarted=_count(runs, "intermediate_attempt"),
                             intermediate_collapsed=_count(runs, "intermediate_collapsed"),
-                            missing_languages=lost if cell is not None else (),
+                            missing_languages=tuple(lacking.get(place, ())),
+                            missing_seeds={c: tuple(s) for c, s in lacking.get(place, {}).items()},
+                            left_out=lost if cell is not None else (),
                         )
                     )
     return found
@@ -122,8 +130,26 @@ def _failed(run: Mapping[str, Any]) -> bool:
 
 
 def _fisher(failed: Sequence[int], trainings: Sequence[int]) -> float:
-    table = [[f, n - f] for f, n in zip(failed, trainings, strict=True)]
-    return float(fisher_exact(table).pvalue)  # type: ignore[attr-defined]
+    """Fisher's exact test of two arms."""
+    (a, b), (m, n) = failed, trainings
+    split = np.arange(max(0, a + b - n), min(m, a + b) + 1)
+    return _as_rare(_chances(split, a + b, m, n), a - int(split[0]))
+
+
+def _chances(split: np.ndarray, failed: int, plus: int, minus: int) -> np.ndarray:
+    """Hypergeometric probability that ``split`` of the failures are of the plus arm; scipy.stats is slow to import."""
+
+    def ways(n: int, k: np.ndarray) -> np.ndarray:
+        return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+
+    total = ways(plus + minus, np.array(failed))
+    return np.exp(ways(plus, split) + ways(minus, failed - split) - total)
+
+
+def _as_rare(chances: np.ndarray, found: int) -> float:
+    """Share of the outcomes that are not more probable than the one found; ties up to rounding count."""
+    kept = chances <= chances[found] * (1.0 + 1e-7)
+    return float(min(1.0, chances[kept].sum() / chances.sum()))
 
 
 def zelen(failed: Sequence[int], trainings: Sequence[int]) -> float:
@@ -139,9 +165,5 @@ def zelen(failed: Sequence[int], trainings: Sequence[int]) -> float:
     low = max(0, a1 + b1 - n1, total - min(m0, a0 + b0))
     high = min(m1, a1 + b1, total - max(0, a0 + b0 - n0))
     split = np.arange(low, high + 1)
-    probability = hypergeom.pmf(split, m1 + n1, a1 + b1, m1) * hypergeom.pmf(
-        total - split, m0 + n0, a0 + b0, m0
-    )
-    observed = probability[a1 - low]
-    kept = probability <= observed * (1.0 + 1e-7)
-    return float(min(1.0, probability[kept].sum() / probability.sum()))
+    chances = _chances(split, a1 + b1, m1, n1) * _chances(total - split, a0 + b0, m0, n0)
+    return _as_rare(chances, a1 - low)

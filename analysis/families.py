@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -83,10 +83,14 @@ def joint_test(
     """Estimate and test contrasts as one family; ``seed`` drives the simulation of max-T only.
 
     ``moderate`` borrows run variances over the family (`moderation.py`: 20 contrasts or more, T1 and T2).
-    Raises ``AnalysisError`` as ``estimate`` and ``moderated`` do, and for an empty family.
+    Raises ``AnalysisError`` as ``estimate`` and ``moderated`` do, for an empty family and an unknown correction.
     """
     if not contrasts:
         raise AnalysisError("a family needs at least one contrast", "check that the outcomes hold the cells")
+    if correction not in get_args(Correction):
+        raise AnalysisError(
+            f"no correction {correction!r}", f"correction is one of {', '.join(get_args(Correction))}"
+        )
     fits = [estimate(terms, tier=tier, alpha=alpha) for terms in contrasts.values()]
     prior = None
     if moderate:

@@ -47,16 +47,21 @@ _SETTINGS: dict[RcKeyType, Any] = {
 }
 
 
+_WIDTH = 4.6
+_TALLEST = 13.0
+"""Inches: scaled to a column of 7.7 cm, a page of 24.7 cm holds that and a caption of three lines."""
+
+
 def _size(plot: Plot) -> tuple[float, float]:
     """Inches that the plot wants."""
     if isinstance(plot, Heat):
         return 1.3 + 0.72 * len(plot.columns), 0.85 + 0.36 * len(plot.rows)
     if isinstance(plot, Intervals):
         dodge = max((len(line.marks) for line in plot.lines), default=1)
-        return 4.6, 0.9 + len(plot.lines) * (0.15 + 0.065 * dodge)
+        return _WIDTH, min(_TALLEST, 0.9 + len(plot.lines) * (0.15 + 0.065 * dodge))
     if isinstance(plot, Curves):
-        return 4.6, 2.5 + 0.13 * ((len(plot.curves) - 1) // 2)
-    return 4.6, 0.7 + 0.19 * len(plot.rows)
+        return _WIDTH, 2.5 + 0.13 * ((len(plot.curves) - 1) // 2)
+    return _WIDTH, 0.7 + 0.19 * len(plot.rows)
 
 
 def _heat(axes: Axes, plot: Heat) -> None:
@@ -154,7 +159,8 @@ def _intervals(axes: Axes, plot: Intervals) -> None:
     if plot.heading:
         axes.set_title(plot.heading, loc="left", fontsize=8, weight="bold")
     if plot.series != ("",):
-        _legend(axes, [(name, *_STYLES[style]) for name, style in zip(plot.series, plot.styles, strict=True)])
+        entries = [(name, *_STYLES[style]) for name, style in zip(plot.series, plot.styles, strict=True)]
+        _legend(axes, entries, max(map(len, names), default=0))
 
 
 def _bars(axes: Axes, plot: Bars) -> None:
@@ -181,7 +187,8 @@ def _bars(axes: Axes, plot: Bars) -> None:
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_title(plot.heading, loc="left", fontsize=8, weight="bold", pad=16)
-    _legend(axes, [(part, _PARTS[k % len(_PARTS)], "s") for k, part in enumerate(plot.parts)])
+    entries = [(part, _PARTS[k % len(_PARTS)], "s") for k, part in enumerate(plot.parts)]
+    _legend(axes, entries, max((len(label) for label, _, _ in plot.rows), default=0))
 
 
 def _curves(axes: Axes, plot: Curves) -> None:
@@ -215,15 +222,19 @@ def _curves(axes: Axes, plot: Curves) -> None:
     )  # fmt: skip
 
 
-def _legend(axes: Axes, entries: Sequence[tuple[str, str, str]]) -> None:
+def _legend(axes: Axes, entries: Sequence[tuple[str, str, str]], beside: int) -> None:
+    """Above the axes, whose labels on the left take ``beside`` characters."""
     from matplotlib.lines import Line2D
 
     handles = [
         Line2D([], [], color=colour, marker=shape, linestyle="", markersize=4, label=name)
         for name, colour, shape in entries
     ]
-    # a legend wider than the figure would leave no room for the axes
-    columns = len(entries) if sum(len(name) + 4 for name, _, _ in entries) <= 56 else 2
+    # a legend wider than what the labels leave of the figure is cut at its edge
+    room = min(56, 76 - beside)
+    columns = len(entries) if sum(len(name) + 4 for name, _, _ in entries) <= room else 2
+    if 2 * (max(len(name) for name, _, _ in entries) + 4) > room:
+        columns = 1
     axes.legend(
         handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False,
         handletextpad=0.2, columnspacing=1.2, borderaxespad=0.1,

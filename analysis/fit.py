@@ -128,6 +128,8 @@ class Fit:
             found.append("Tier T0 speaks of these checkpoints only, not of training again.")
         if self.tier in ("T1", "T2", "T3") and self.seeds == 2:
             found.append("Two seeds: the run variance has one degree of freedom per cell.")
+        if self.tier != "T0" and self.df_residual > 0 and self.v_run == 0:
+            found.append("The runs of a cell did not differ at all: check that their seeds do.")
         if 0 < self.languages < FEW_LANGUAGES:
             found.append(
                 f"Tier T3 generalises to new languages from {self.languages}; fewer than {FEW_LANGUAGES} say little."
@@ -181,6 +183,10 @@ class Effect(Fit):
     """P(gain of plus > gain of minus) over all combinations of runs, ties counted half (section 2.7)."""
     run_sd: float | None = None
     """SD of one run's score, pooled over the trained cells, a fraction; None without two runs in any."""
+    gains: tuple[float, float] | None = None
+    """Of the plus and of the minus arm, fractions: ``value`` is their difference."""
+    size: tuple[int, int] | None = None
+    """Languages, and examples in all of them."""
 
     def moderated(self, variance: float, df_run: float) -> Self:
         new = super().moderated(variance, df_run)
@@ -194,11 +200,16 @@ class Effect(Fit):
 
     @property
     def scale_dependent(self) -> bool:
-        """Whether sign or significance differ between points and log-odds (Loftus 1978)."""
-        if self.logit is None or self.p is None or self.logit.p is None:
+        """Whether sign or significance differ between points and log-odds (Loftus 1978).
+
+        Both with their own variances: log-odds are not moderated.
+        """
+        p = self.p if self.p_unmoderated is None else self.p_unmoderated
+        if self.logit is None or p is None or self.logit.p is None:
             return False
-        signs = (self.value > 0) != (self.logit.value > 0)
-        return signs or (self.p < self.alpha) != (self.logit.p < self.alpha)
+        # the sign of an effect that is 0 but for rounding means nothing
+        signs = self.value * self.logit.value < 0 and min(abs(self.value), abs(self.logit.value)) > 1e-12
+        return signs or (p < self.alpha) != (self.logit.p < self.alpha)
 
     def __str__(self) -> str:
         shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in self.shares.items())
@@ -206,6 +217,7 @@ class Effect(Fit):
         told = [
             f"Difference in differences {super().__str__()}: {self.verdict.replace('-', ' ')} at a margin of "
             f"±{POINTS * self.margin:g} points{equivalent}",
+            *([] if self.gains is None else [self._gains(*self.gains)]),
             f"detectable with power .8: {POINTS * self.mde:.2f} points",
             f"variance: {shares}",
         ]
@@ -214,7 +226,12 @@ class Effect(Fit):
         if self.logit is not None:
             logit = f"log-odds {self.logit.value:+.3f} ({_p(self.logit.p)})"
             told.append(logit + (": scale-dependent interaction" if self.scale_dependent else ""))
-        return "; ".join(told) + "."
+        return " ".join(["; ".join(told) + ".", *self.cautions])
+
+    def _gains(self, plus: float, minus: float) -> str:
+        languages, examples = self.size or (0, 0)
+        where = f"{languages} language{'s' if languages != 1 else ''}, {examples} examples"
+        return f"gains {POINTS * plus:+.2f} (plus arm) and {POINTS * minus:+.2f} (minus arm), {where}"
 
     def row(self) -> dict[str, float | int | str | None]:
         logit = self.logit

@@ -49,7 +49,8 @@ class Interval(NamedTuple):
         return self.p(truth) < alpha if self.p is not None else not self.low <= truth <= self.high
 
 
-Habit = Callable[[Sequence[Drawn], float, np.random.Generator], Interval]
+Habit = Callable[[Sequence[Drawn], float, np.random.Generator], Interval | None]
+"""None where there is no such test."""
 
 
 def examples_z(targets: Sequence[Drawn], alpha: float, rng: np.random.Generator) -> Interval:
@@ -79,17 +80,21 @@ def paired_bootstrap(targets: Sequence[Drawn], alpha: float, rng: np.random.Gene
     return Interval(float(low), float(high))
 
 
-def languages_t(targets: Sequence[Drawn], alpha: float, rng: np.random.Generator) -> Interval:
+def languages_t(targets: Sequence[Drawn], alpha: float, rng: np.random.Generator) -> Interval | None:
     """One-sample t over languages (of all targets)."""
     effects = np.concatenate([target.by_language for target in targets])
+    if len(effects) < 2:
+        return None
     half = float(stdtrit(len(effects) - 1, 1.0 - alpha / 2.0) * effects.std(ddof=1) / np.sqrt(len(effects)))
     mean = float(np.mean([target.by_language.mean() for target in targets]))
     return Interval(mean - half, mean + half)
 
 
-def languages_wilcoxon(targets: Sequence[Drawn], alpha: float, rng: np.random.Generator) -> Interval:
+def languages_wilcoxon(targets: Sequence[Drawn], alpha: float, rng: np.random.Generator) -> Interval | None:
     """Signed ranks over languages (Demsar 2006): no interval."""
     effects = np.concatenate([target.by_language for target in targets])
+    if len(effects) < 2:
+        return None
     return Interval(float("nan"), float("nan"), lambda truth: float(np.asarray(wilcoxon(effects - truth))[1]))
 
 

@@ -7,9 +7,11 @@ other targets, so that a language which favours an arm everywhere counts in full
 which run x language noise makes and which the variance over runs already holds (statistics reference,
 section 2.2: ``lang`` and ``inter``).
 
-With L languages a deviation from their mean has lost 1 / L of its variance. For two targets with L and L'
-languages, K of them shared, products of deviations have lost 1 / L + 1 / L' - K / (L L'); dividing by what is
-left makes both moments unbiased. For one target that is the factor L / (L - 1) of the reference.
+Deviations from a mean have lost some of their variance; dividing by what is left makes both moments unbiased.
+For two targets with weights a and b that sum to 1, of languages with independent effects of equal variance, the
+expected product of deviations is ``sum_l a_l b_l (1 - a_l - b_l + sum_m a_m b_m)`` instead of ``sum_l a_l b_l``,
+over the languages that they share. With one target and equal weights that is the factor L / (L - 1) of the
+reference, which would be too small where one language has much of the weight.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ class Languages:
     names: tuple[str, ...]
     deviations: np.ndarray
     """(L,) weight x (contrast in the language - weighted mean over languages)."""
+    weights: np.ndarray
+    """(L,) weights that sum to 1."""
     runs: Mapping[Hashable, np.ndarray]
     """Per key (S, L): coefficient x weight x interaction residual of run and language."""
     scale: float
@@ -51,17 +55,18 @@ def between_and_inter(targets: Sequence[Languages]) -> tuple[tuple[float, float]
         )
     union = list(dict.fromkeys(name for target in targets for name in target.names))
     at = [[union.index(name) for name in target.names] for target in targets]
-    present = np.zeros((len(targets), len(union)))
-    deviations = np.zeros_like(present)
+    weights = np.zeros((len(targets), len(union)))
+    deviations = np.zeros_like(weights)
     for t, target in enumerate(targets):
-        present[t, at[t]] = 1.0
+        weights[t, at[t]] = target.weights
         deviations[t, at[t]] = target.deviations
-    counts = present.sum(axis=1)
-    lost = 1.0 / counts[:, None] + 1.0 / counts - present @ present.T / np.outer(counts, counts)
+    whole = weights @ weights.T
+    lost = (weights * weights) @ weights.T
+    left = whole - lost - lost.T + whole * whole
     # targets that share no language have no products of deviations: any factor does
-    factors = 1.0 / np.where(1.0 - lost > 1e-9, 1.0 - lost, 1.0)
+    factors = np.divide(whole, left, out=np.ones_like(whole), where=left > 1e-9 * np.abs(whole))
     between = max(0.0, float(np.sum(factors * (deviations @ deviations.T))))
-    df = _freedom(present, np.array([target.scale for target in targets]))
+    df = _freedom(weights, np.array([target.scale for target in targets]))
 
     keyed: dict[Hashable, list[tuple[int, np.ndarray]]] = defaultdict(list)
     for t, target in enumerate(targets):
@@ -80,15 +85,12 @@ def between_and_inter(targets: Sequence[Languages]) -> tuple[tuple[float, float]
     return (between, df), (max(0.0, inter), runs * df), len(union)
 
 
-def _freedom(present: np.ndarray, scales: np.ndarray) -> float:
+def _freedom(weights: np.ndarray, scales: np.ndarray) -> float:
     """df of ``between`` under languages with independent, equal effects that are the same in every target.
 
     tr(Q)^2 / tr(Q^2) of its quadratic form (Satterthwaite; Bell & McCaffrey 2002). L - 1 for one target or for
-    targets in the same L languages, the sum of L - 1 for T equal targets that share no language.
+    targets in the same L languages, equally weighted; the sum of L - 1 for T equal targets that share no language.
     """
-    weights = scales / present.sum(axis=1)
-    form = np.diag(weights @ present) - np.einsum(
-        "t,tl,tm->lm", weights / present.sum(axis=1), present, present, optimize=True
-    )
+    form = np.diag(scales @ weights) - (weights * scales[:, None]).T @ weights
     square = form.T @ form
     return float(np.trace(square) ** 2 / np.sum(square * square))

@@ -2,14 +2,16 @@ r"""Tables as LaTeX: a booktabs ``tabular`` and its note, ready for ``\input`` i
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
 
 from .bibliography import render
-from .tables import Table, Text
+from .tables import Block, Table, Text
 
-__all__ = ["escape", "latex_methods", "latex_table"]
+__all__ = ["digest", "escape", "latex_methods", "latex_table", "pages"]
 
 THIN = r"\,"
 
@@ -100,6 +102,11 @@ def _breakable(signature: str) -> str:
     return r"\allowbreak{}".join(map(escape, pieces))
 
 
+def digest(signature: str) -> str:
+    """The first 12 hexadecimal digits of the signature's SHA-256: what a table has room for."""
+    return hashlib.sha256(signature.encode()).hexdigest()[:12]
+
+
 def _cell(cell: Text, italic: bool = False) -> str:
     body = escape(cell.text)
     if cell.italic or italic:
@@ -121,7 +128,11 @@ def latex_methods(paragraphs: Sequence[str], signature: str) -> str:
         head, _, body = paragraph.partition(". ")
         said = render(body, _running, lambda keys: rf"\citep{{{','.join(keys)}}}")
         lines += [rf"\paragraph{{{escape(head)}.}} {said}", ""]
-    lines += [rf"\paragraph{{Signature.}} {{\raggedright\texttt{{{_breakable(signature)}}}\par}}", ""]
+    lines += [
+        rf"\paragraph{{Signature.}} {{\raggedright\texttt{{{_breakable(signature)}}}\par}}",
+        rf"Its SHA-256 begins with \texttt{{{digest(signature)}}}: the tables print that.",
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -131,8 +142,45 @@ def _running(words: str) -> str:
     return f"{before}{escape(words)}{after}" if words.strip() else words
 
 
+_WIDE = 8
+"""Columns beyond which the usual size is wider than a page: nine targets and their mean."""
+_PAGE = 600.0
+"""Points of a page of ACL's 24.7 cm that the rows of a table may take: caption and note need the rest."""
+
+
+def _two_lines(table: Table) -> bool:
+    """Whether companions stand on a line of their own below the row."""
+    subs = [cell.sub for b in table.blocks for r in b.rows for cell in r.cells]
+    return any(sub.startswith("[") or (sub and len(table.columns) > _WIDE) for sub in subs)
+
+
+def pages(table: Table) -> list[Table]:
+    """The table in parts that a page holds each: between blocks first, within one where it is longer than a page."""
+    if not table:
+        return []
+    line = 9.5 if len(table.columns) > _WIDE else 11.0
+    tall = 2 * line - 1.5 if _two_lines(table) else line
+    most = int((_PAGE - 4 * line) / tall)
+    parts: list[list[Block]] = [[]]
+    left = most
+    for block in table.blocks:
+        rows = block.rows
+        # a heading and its rules take two rows
+        while rows:
+            if parts[-1] and len(rows) + 2 > left:
+                parts.append([])
+                left = most
+            taken = rows[: left - 2]
+            parts[-1].append(replace(block, rows=taken))
+            left -= len(taken) + 2
+            rows = rows[len(taken) :]
+    return [replace(table, blocks=tuple(part)) for part in parts]
+
+
 def latex_table(table: Table, signature: str, file: str) -> str:
-    r"""The table as a fragment: group, ``tabular``, note with signature. Needs ``\usepackage{booktabs}``.
+    r"""The table as a fragment: group, ``tabular``, note. Needs ``\usepackage{booktabs}``.
+
+    The note ends with the digest of the signature; the whole line is a comment here and printed by `methods.tex`.
 
     Where cells have a companion in brackets (an interval), it goes on a line of its own below the row, so
     that nine targets still fit the width of a page; one in parentheses (an SD) stays beside the value, in
@@ -140,19 +188,19 @@ def latex_table(table: Table, signature: str, file: str) -> str:
     ``file`` is the stem that the paper will name in ``\input``.
     """
     spec = "".join("r" if column.numeric else "l" for column in table.columns)
-    # nine targets and their mean are wider than a page at the usual size
+    small_type = len(spec) > _WIDE
     body, small, gap = (
-        (r"\scriptsize", r"\tiny", "2pt") if len(spec) > 8 else (r"\footnotesize", r"\scriptsize", "4pt")
+        (r"\scriptsize", r"\tiny", "2pt") if small_type else (r"\footnotesize", r"\scriptsize", "4pt")
     )
     if table.slim:
         gap = "3pt"
     place = (
         "a table (it fits a column of 7.7 cm)" if table.slim else "a table* (a table in one-column papers)"
     )
-    subs = [cell.sub for b in table.blocks for r in b.rows for cell in r.cells]
-    matrix = any(sub.startswith("[") or (sub and len(spec) > 8) for sub in subs)
+    matrix = _two_lines(table)
     lines = [
         f"% {escape(table.caption)}",
+        f"% {escape(signature)}",
         rf"% In the preamble: \usepackage{{booktabs}}. In {place}: \input{{tables/{file}}}",
         rf"{{{body}\setlength{{\tabcolsep}}{{{gap}}}%",
         rf"\begin{{tabular}}{{@{{}}{spec}@{{}}}}",
@@ -186,7 +234,7 @@ def latex_table(table: Table, signature: str, file: str) -> str:
         r"\smallskip",
         r"\begin{minipage}{\linewidth}\raggedright\scriptsize",
         escape(table.note),
-        rf"Signature: \texttt{{{_breakable(signature)}}}",
+        rf"Signature: SHA-256 \texttt{{{digest(signature)}}}.",
         r"\end{minipage}",
         "",
     ]

@@ -92,13 +92,19 @@ def check_folder(
 ) -> Checked:
     """Check the grand effect, one cell of the map and the whole map of an outcome folder.
 
-    Raises ``UnknownName`` for a pair or contrast that is not there, and as ``check_grand`` and
-    ``crosschecks.crosscheck`` do.
+    Raises ``UnknownName`` for a pair or contrast that is not there, ``AnalysisError`` for a cell that is not, and as
+    ``check_grand`` and ``crosschecks.crosscheck`` do.
     """
     record = read_record(folder)
     pair = chosen_pair(record, pair)
     chosen = contrast_of(record, pair, contrast)
     study, design = _design(record, pair, chosen)
+    if cell is not None and cell not in design.cells:
+        conditions, targets = (dict.fromkeys(names) for names in zip(*design.cells, strict=True))
+        raise AnalysisError(
+            f"{pair} / {chosen['name']}: the map has no outcomes of {' -> '.join(cell)}",
+            f"conditions: {', '.join(conditions)}; targets: {', '.join(targets)}",
+        )
     grand = check_grand(record, pair, chosen, resamples=resamples, seed=seed)
     shrunken = shrink_map(record, pair, chosen) if len(design.cells) > 1 else None
     if cell is None and shrunken is not None:
@@ -141,6 +147,12 @@ def check_grand(
     if resamples < 100:
         raise AnalysisError(f"{resamples} resamples", "ask for a hundred or more")
     terms = terms_of(design.cells, design.grids, _signs(contrast))
+    single = [" / ".join(key) for key, seeds in _by_key(terms)[1].items() if len(seeds) == 1]
+    if single:
+        raise AnalysisError(
+            f"{pair} / {contrast['name']}: one run cannot be drawn again; one in {', '.join(single)}",
+            "train two or more seeds; `xtremex report` says what one seed can tell",
+        )
     closed, runs = (study.fit(terms, tier) for tier in ("T2", "T1"))
     found = _bootstrap(terms, closed, resamples, np.random.default_rng(seed))
     return Grand(len(design.cells), closed, runs, found, _permutation(terms, contrast, seed))
@@ -252,7 +264,9 @@ def _within(term: Term) -> float:
 
 def _permutation(terms: Sequence[Term], contrast: Mapping[str, str], seed: int) -> Permutation | None:
     scores, seeds, fixed = _by_key(terms)
-    if len(set(seeds.values())) != 1 or len(next(iter(seeds.values()))) < 2:
+    # seeds are nested in cells: their number is to agree, not their names
+    counts = {len(s) for s in seeds.values()}
+    if len(counts) != 1 or min(counts) < 2:
         return None
     sums: dict[Hashable, Any] = {}
     for key in {**scores, **fixed}:

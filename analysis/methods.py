@@ -8,6 +8,7 @@ from . import wording as w
 from .bibliography import cite
 from .outline import NONE, Outline
 from .results import Estimate
+from .secondary_tables import ITT
 
 __all__ = ["methods", "registration"]
 
@@ -53,7 +54,7 @@ def methods(outline: Outline) -> tuple[str, ...]:
     )
     if results.estimates:
         margins = suite.get("analysis", {})
-        tiers = ", ".join(sorted({e.tier for e in results.estimates}))
+        tiers = w.tiers(results.estimates)
         out.append(
             "Estimand. gain = score after intermediate training − score without; effect = gain of the first "
             "arm − gain "
@@ -63,9 +64,9 @@ def methods(outline: Outline) -> tuple[str, ...]:
         )
         out.append(
             f"Test. MWV-t at tier {tiers}, a multi-way moment variance {cite('cameron2011')} with a t reference: the "
-            "variance is the run term (variance over seeds) plus the term of the shared test examples (from influence "
-            f"values); the reference is Student's t with {w.freedom(results.estimates)} df "
-            f"{cite('satterthwaite1946', 'welch1947')} ({w.span((e.df for e in results.estimates), 1)} here); "
+            f"variance is {_variance(results.estimates)}; the reference is Student's t with "
+            f"{w.freedom(results.estimates)} df {cite('satterthwaite1946', 'welch1947')} "
+            f"({w.span((e.df for e in results.estimates), 1)} here); "
             f"intervals are {outline.level}. {_priors(outline)}{_claim(results.estimates)} "
             "Pre-training and grounding are not replicated by a seed."
         )
@@ -101,6 +102,23 @@ _CLAIMS = {
     "T2": "new seeds and new examples, for these languages, tasks and encoders.",
     "T3": "new seeds, new examples and new languages, for these tasks and encoders.",
 }
+
+
+_VARIANCES = {
+    "T0": "that of the test examples (from influence values), for these checkpoints",
+    "T1": "the run term (variance over seeds)",
+    "T2": "the run term (variance over seeds) plus the term of the shared test examples (from influence values)",
+    "T3": "the run term (variance over seeds) plus the terms of the shared test examples (from influence values) "
+    "and of the languages",
+}
+
+
+def _variance(rows: Iterable[Estimate]) -> str:
+    """What the variance consists of, by tier."""
+    tiers = sorted({e.tier for e in rows if e.tier in _VARIANCES})
+    if len(tiers) == 1:
+        return _VARIANCES[tiers[0]]
+    return "; ".join(f"at {tier} {_VARIANCES[tier]}" for tier in tiers)
 
 
 def _claim(rows: Iterable[Estimate]) -> str:
@@ -161,6 +179,10 @@ def _beside(outline: Outline) -> list[str]:
         said.append("tier T3 (new languages) for means over targets")
     if r.leave_out:
         said.append("the grand effect without each family of languages")
+    if any(x.what != ITT for x in r.sensitivity):
+        said.append("the grand effect without runs that failed")
+    if any(x.what == ITT for x in r.sensitivity):
+        said.append("intention-to-treat, with restarted target stages at the score of the best baseline")
     if r.cell_languages:
         said.append(
             "languages within the cells found, Benjamini-Hochberg at α × cells found / cells tested "

@@ -43,8 +43,8 @@ def moderate(variances: Sequence[float] | np.ndarray, dfs: Sequence[float] | np.
 
     Variances of 0 are lifted to 1e-5 of the median for the fit of the prior (their logarithm does not
     exist); entries with df 0 take no part in it and receive the prior. Where the prior df are infinite every
-    variance is the pooled one. Raises ``AnalysisError`` for fewer than two variances with df, for arrays of
-    different lengths and where all variances are 0.
+    variance is the pooled one, weighted by df (limma takes the plain mean). Raises ``AnalysisError`` for fewer
+    than two variances with df, for arrays of different lengths and where all variances are 0.
     """
     s2, d = np.asarray(variances, dtype=np.float64), np.asarray(dfs, dtype=np.float64)
     if (
@@ -76,12 +76,14 @@ def moderated(fits: Sequence[F], *, minimum: int = SMALLEST_FAMILY) -> tuple[lis
     """The fits of one family with the run variance of each moderated, and the prior.
 
     What is moderated is the variance of one run, ``v_run / run_scale``, with the sum of S - 1 as its df. The
-    moderated variance has the prior's df and the estimate's own by Welch (limma would take the sum of S - 1,
-    but a mean of unequal variances has fewer: with run SDs that spread by a factor of 1.5, Holm over 81 cells
-    then errs in 7.5 % of families instead of 6 %, in 4.9 % either way where SDs are equal; 1,500 simulated
-    families, S = 3, no example noise). The example part
-    is added as before and the dfs are combined by Satterthwaite. ``p_unmoderated`` keeps the former p-value.
-    Fits without runs (every cell deterministic) stay as they are.
+    moderated variance has the prior's df and the estimate's own by Welch (limma would take the sum of S - 1, but
+    a mean of unequal variances has fewer). The example part is added as before and the dfs are combined by
+    Satterthwaite. ``p_unmoderated`` keeps the former p-value. Fits without runs (every cell deterministic) stay
+    as they are.
+
+    Familywise error of Holm over 9 x 9 cells at S = 3 (`tests/speed/moderation.py`, 8,000 families, +- .003): .05
+    where cells have equal run SDs, .055 where these spread by a factor of 1.2 (log-SD .2), .06 to .07 at 1.5
+    (log-SD .4), where limma's df give .07 to .08 and unmoderated tests .02 to .08. Power rises from .15 to .64.
 
     Raises ``AnalysisError`` for fewer than ``minimum`` fits with runs and for tiers other than T1 and T2.
     """

@@ -12,31 +12,44 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial, reduce
-from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import AnalysisError, DataError
+from .duplicates import MINIMUM, duplicates
 from .estimator import DETERMINISTIC, Cell
 from .layers import RULES, ViewScores
 from .reduction import Sums, cell_of_runs
-from .runs import Lineage, OutcomeFile, Rows, Run, read_run, runs_of
+from .runs import Lineage, OutcomeFile, Run, read_run, runs_of
 from .xtreme import LanguageScores, metrics_read, strangers
 
-__all__ = ["FORMAT", "Record", "read_record", "read_suite"]
+__all__ = ["FORMAT", "Gap", "Record", "read_record", "read_suite"]
 
 FORMAT = 1
 THREADS = 4
 """Files that are read at once, at most: each holds one cell's runs in memory."""
-DUPLICATE_MINIMUM = {"trained": 200, "zero-shot": 1000}
-"""Two seeds that agree on this many outcomes share their training; on fewer they may agree by chance.
-
-More are asked where no head is trained on the target: an encoder that a short stage hardly moved may rank
-alike.
-"""
 REQUIRED = ("format", "suite", "pairs", "conditions", "targets", "seeds", "analysis", "runs", "signature")
+ENTRIES = {
+    "pairs": ("name", "arms", "contrasts"),
+    "conditions": ("name", "tasks"),
+    "targets": ("task", "metric", "languages", "source_language", "parallel", "view", "views", "retention"),
+    "runs": ("pair", "arm", "condition", "task", "seed"),
+}
+"""What every entry of these lists must have."""
+
+
+class Gap(NamedTuple):
+    """A run that was not scored in every language of its target."""
+
+    pair: str
+    arm: str
+    condition: str
+    target: str
+    seed: int
+    languages: tuple[str, ...]
+    """The languages that it lacks."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,8 @@ class Record:
     """target of a benchmark -> (pair, arm, condition) -> the metrics that its averages read."""
     views: ViewScores
     """Scores of the views that are named as a rule for the layer, of targets with sweeps."""
+    gaps: tuple[Gap, ...] = ()
+    """Which of the analysed runs lack languages; the cells hold what all cells of their pair and target have."""
 
 
 def read_suite(folder: Path) -> dict[str, Any]:
@@ -80,6 +95,15 @@ def read_suite(folder: Path) -> dict[str, Any]:
         raise DataError(
             f"{path} lacks {', '.join(missing)}", "see docs/outcomes.md for the keys of suite.json"
         )
+    for name, keys in ENTRIES.items():
+        entries = suite[name] if isinstance(suite[name], list) else [suite[name]]
+        for place, entry in enumerate(entries):
+            lacks = [key for key in keys if key not in entry] if isinstance(entry, dict) else list(keys)
+            if lacks or not isinstance(suite[name], list):
+                raise DataError(
+                    f"{path}: {name}[{place}] lacks {', '.join(lacks) or 'a list around it'}",
+                    "see docs/outcomes.md for the keys of suite.json; `xtremex run` writes it again from the store",
+                )
     return suite
 
 
@@ -113,6 +137,7 @@ def read_record(folder: Path) -> Record:
     keep = _common_seeds(index, {task: bool(t["retention"]) for task, t in targets.items()}, warnings)
     cells: dict[tuple[str, str], dict[tuple[str, str], Cell]] = {}
     benchmark: dict[str, dict[tuple[str, str, str], LanguageScores]] = {}
+    gaps: list[Gap] = []
     kept = {task: [run for run in runs if (task, run) in keep] for task, runs in index.items()}
     for task, found in _in_threads(
         {
@@ -126,8 +151,9 @@ def read_record(folder: Path) -> Record:
         if found.benchmark:
             benchmark[task] = found.benchmark
         warnings += found.warnings
+        gaps += found.gaps
     for (pair, task), grid in cells.items():
-        cells[pair, task] = _same_languages(grid, pair, targets[task], warnings)
+        cells[pair, task] = _same_languages(grid, pair, targets[task], gaps, warnings)
     _note_missing(suite, cells, warnings)
     warnings += strangers(suite)
     swept = {sweep["task"] for sweep in suite.get("sweeps", ())}
@@ -140,7 +166,7 @@ def read_record(folder: Path) -> Record:
                 rows = read_run(opened[task], targets[task] | {"view": view}, run, entry)
                 scores = Cell.from_counts(rows.examples, rows.num, rows.den, [run.seed]).scores
                 by_view.setdefault(view, {})[run.seed] = float(scores.mean())
-    return Record(suite, cells, tuple(warnings), benchmark, views)
+    return Record(suite, cells, tuple(warnings), benchmark, views, tuple(gaps))
 
 
 def _lineage(suite: dict[str, Any]) -> Lineage:
@@ -204,6 +230,7 @@ class _Target(NamedTuple):
     cells: dict[tuple[str, str, str], Cell]
     benchmark: dict[tuple[str, str, str], LanguageScores]
     warnings: list[str]
+    gaps: list[Gap]
 
 
 def _in_threads(
@@ -224,14 +251,14 @@ def _cells(
     file: OutcomeFile, target: dict[str, Any], runs: Sequence[Run], kept: Sequence[Run], lineage: Lineage
 ) -> _Target:
     """Every cell of one file; ``kept`` are the runs to analyse."""
-    minimum = DUPLICATE_MINIMUM["zero-shot" if any(r.seed == DETERMINISTIC for r in runs) else "trained"]
+    minimum = MINIMUM["zero-shot" if any(r.seed == DETERMINISTIC for r in runs) else "trained"]
     grouped: dict[tuple[str, str, str], list[Run]] = {}
     for run in kept:
         grouped.setdefault((run.pair, run.arm, run.condition), []).append(run)
-    found = _Target({}, {}, [])
+    found = _Target({}, {}, [], [])
     suspects: list[str] = []
     for (pair, arm, condition), members in grouped.items():
-        cell, beside, suspect = _cell(file, target, members, lineage, minimum, found.warnings)
+        cell, beside, suspect = _cell(file, target, members, lineage, minimum, found)
         found.cells[pair, arm, condition] = cell
         if beside.scores:
             found.benchmark[pair, arm, condition] = beside
@@ -250,7 +277,7 @@ def _cell(
     runs: Sequence[Run],
     lineage: Lineage,
     minimum: int,
-    warnings: list[str],
+    found: _Target,
 ) -> tuple[Cell, LanguageScores, str]:
     """One cell, what a benchmark reads of it, and the seeds whose equality is excused ("" if none)."""
     runs = sorted(runs, key=lambda run: run.seed)
@@ -263,8 +290,18 @@ def _cell(
     metrics = [name for name in metrics_read(target) if f"{name}.num" in file.columns]
     rows = [read_run(file, target, run, entry, metrics) for run, entry in zip(runs, entries, strict=True)]
     shared = [code for code in rows[0].examples.languages if all(code in r.examples.languages for r in rows)]
+    if len(shared) < len(target["languages"]):
+        for run, row in zip(runs, rows, strict=True):
+            lacking = tuple(code for code in target["languages"] if code not in row.examples.languages)
+            place = (run.pair, run.arm, run.condition, target["task"], run.seed)
+            if lacking:
+                found.gaps.append(Gap(*place, lacking))
+    if not shared:
+        raise AnalysisError(
+            f"{name}: its runs have no language in common",
+            "score every run in the same languages; `xtremex run` does, and writes the file again",
+        )
     if any(len(r.examples.languages) > len(shared) for r in rows):
-        warnings.append(f"{name}: runs differ in their languages; kept {len(shared)} that all of them have.")
         rows = [r.subset(shared) for r in rows]
     for run, row in zip(runs, rows, strict=True):
         if row.examples is not rows[0].examples and not row.examples.same_as(rows[0].examples):
@@ -273,40 +310,27 @@ def _cell(
                 "evaluate every run on the same test set",
             )
     sums = Sums(rows[0].examples)
-    collapsed = any(entry.get("collapsed") or entry.get("intermediate_collapsed") for entry in entries)
-    suspect = _duplicates(name, runs, rows, sums, excused=len(rows[0].num) < minimum or collapsed)
+    collapsed = {
+        run.seed
+        for run, entry in zip(runs, entries, strict=True)
+        if entry.get("collapsed") or entry.get("intermediate_collapsed")
+    }
+    suspect = duplicates(name, runs, rows, sums, small=len(rows[0].num) < minimum, collapsed=collapsed)
     seeds = tuple(run.seed for run in runs)
-    cell = cell_of_runs(sums, [r.num for r in rows], [r.den for r in rows], seeds)
-    scores = {metric: np.stack([sums.scores(*r.beside[metric]) for r in rows]) for metric in metrics}
+    try:
+        cell = cell_of_runs(sums, [r.num for r in rows], [r.den for r in rows], seeds)
+        scores = {metric: np.stack([sums.scores(*r.beside[metric]) for r in rows]) for metric in metrics}
+    except AnalysisError as error:
+        raise AnalysisError(f"{name}: {error.message}", error.hint) from None
     return cell, LanguageScores(rows[0].examples.languages, seeds, scores), suspect
 
 
-def _duplicates(name: str, runs: Sequence[Run], rows: Sequence[Rows], sums: Sums, *, excused: bool) -> str:
-    """Refuse equal outcomes under two seeds: the seed reached nothing.
-
-    Returns the seeds where that is excused.
-    """
-    num, den = [r.num for r in rows], [r.den for r in rows]
-    for i, j in combinations(range(len(runs)), 2):
-        # equal outcomes have equal sums: the rest need no comparison of examples
-        if not np.array_equal(sums.means(num[i]), sums.means(num[j])):
-            continue
-        if not (np.array_equal(num[i], num[j]) and np.array_equal(den[i], den[j])):
-            continue
-        # all wrong or all right says nothing about the seed, nor does the constant guess of a collapsed run
-        if excused or not num[i].any() or np.array_equal(num[i], den[i]):
-            return f"seeds {runs[i].seed} and {runs[j].seed}"
-        raise AnalysisError(
-            f"{name}: seeds {runs[i].seed} and {runs[j].seed} gave identical outcomes on {len(num[i])} "
-            "examples: seed not applied",
-            "check that the seed reaches initialisation, data order and dropout; if nothing is trained here, "
-            "store the cell once with seed -1",
-        )
-    return ""
-
-
 def _same_languages(
-    grid: dict[tuple[str, str], Cell], pair: str, target: dict[str, Any], warnings: list[str]
+    grid: dict[tuple[str, str], Cell],
+    pair: str,
+    target: dict[str, Any],
+    gaps: Sequence[Gap],
+    warnings: list[str],
 ) -> dict[tuple[str, str], Cell]:
     """All cells of a pair on a target, on the languages that all have and on one test set object."""
     shared = [
@@ -314,13 +338,14 @@ def _same_languages(
     ]
     if not shared:
         raise AnalysisError(
-            f"{pair} / {target['task']}: no language was scored in all cells", "evaluate again"
+            f"{pair} / {target['task']}: no language was scored in all cells; {_lacking(gaps, pair, target)}",
+            "score every cell in the same languages; `xtremex run` does, and writes the file again",
         )
     missing = [code for code in target["languages"] if code not in shared]
     if missing:
         warnings.append(
-            f"{pair} / {target['task']}: left out {', '.join(missing)}, which some cells lack; "
-            f"{len(shared)} languages remain."
+            f"{pair} / {target['task']}: left out {', '.join(missing)} in all cells, as "
+            f"{_lacking(gaps, pair, target)}; {len(shared)} of {len(target['languages'])} languages remain."
         )
     first = next(iter(grid.values()))
     same = first.examples.languages == tuple(shared)
@@ -336,6 +361,15 @@ def _same_languages(
             )
         result[key] = replace(part, examples=examples)
     return result
+
+
+def _lacking(gaps: Sequence[Gap], pair: str, target: dict[str, Any], shown: int = 4) -> str:
+    """Which runs lack which languages, the first few of them."""
+    mine = [gap for gap in gaps if (gap.pair, gap.target) == (pair, target["task"])]
+    said = [
+        f"{gap.arm}/{gap.condition} seed {gap.seed} lacks {', '.join(gap.languages)}" for gap in mine[:shown]
+    ]
+    return "; ".join(said) + (f"; and {len(mine) - shown} more runs lack some" if len(mine) > shown else "")
 
 
 def _note_missing(

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from . import benchmark_tables, failure_tables, provenance, score_tables, secondary_tables, svg, tables
 from . import wording as w
 from .bibliography import Reference, cited
+from .latex import digest
 from .methods import methods, registration
 from .outline import ALL, Outline
 from .panels import plots, strip
@@ -91,7 +92,7 @@ def _map_sentence(outline: Outline) -> tuple[str, ...]:
             tally = ", ".join(f"{n} {w.verdict(v)}" for v, n in counts if n)
             where = f"{pair}, {contrast.name}" if outline.several else contrast.name
             said.append(
-                f"{where}: of {len(cells)} cells {tally}; detectable effect "
+                f"{where}: of {w.count(len(cells), 'cell')} {tally}; detectable effect "
                 f"{w.span((e.mde for e in cells), 1)} points."
             )
     return tuple(said)
@@ -242,7 +243,10 @@ def build(outline: Outline) -> tuple[Page, tuple[Figure, ...]]:
         Section(
             "signature",
             "Signature",
-            ("This line pins every number of the report.",),
+            (
+                "This line pins every number of the report. Its SHA-256 begins with "
+                f"{digest(outline.results.signature)}: the tables for papers print that.",
+            ),
             code=outline.results.signature,
         ),
     )

@@ -51,13 +51,12 @@ def _map(outline: Outline, pair: str, contrast: Contrast, limit: float) -> Heat 
     least, most = (pick(inner, key=lambda e: e.value) for pick in (min, max))
     told = sum(e.verdict.startswith("different") for e in inner)
     alt = (
-        f"Heat map of the effect {contrast.name}: {len(rows)} rows (intermediate conditions) by "
-        f"{len(columns)} columns "
-        f"(targets). Lowest {w.points(least.value)} points at "
-        f"{outline.cell(least.condition, least.target)}, highest "
-        f"{w.points(most.value)} at {outline.cell(most.condition, most.target)}. {told} of {len(inner)} "
-        "cells differ "
-        "from zero after correction. All values are in the table below."
+        f"Heat map of the effect {contrast.name}: "
+        f"{w.count(sum(c != ALL for c in rows), 'intermediate condition')} (rows) by "
+        f"{w.count(sum(t != ALL for t in columns), 'target')} (columns), and their means. Lowest "
+        f"{w.points(least.value)} points at {outline.cell(least.condition, least.target)}, highest "
+        f"{w.points(most.value)} at {outline.cell(most.condition, most.target)}. Different from zero after correction: "
+        f"{told} of {w.count(len(inner), 'cell')}. All values are in the table below."
     )
     return Heat(
         heading=f"{contrast.name}" + (" (placebo)" if contrast.role == "placebo" else ""),
@@ -135,6 +134,7 @@ def _languages(outline: Outline, pair: str) -> tuple[str, list[Plot]]:
         outline.estimates.get((pair, first, ALL, ALL)),
         outline.alpha,
     )
+    rests = w.basis(outline)
     lines = []
     for group, members in families.items():
         lines.append(Line(group, heading=True))
@@ -147,7 +147,8 @@ def _languages(outline: Outline, pair: str) -> tuple[str, list[Plot]]:
                     x.low,
                     x.high,
                     f"{name} ({code}), {x.contrast}: {w.points(x.value)} points, {outline.level} CI "
-                    f"{w.interval(x.low, x.high)}; unadjusted p = {w.p_value(x.p)}; {x.targets} targets",
+                    f"{w.interval(x.low, x.high)}; unadjusted p = {w.p_value(x.p)} ({rests}); "
+                    f"{w.count(x.targets, 'target')}",
                     hollow=x.untrained,
                 )
                 for x in effects
@@ -185,6 +186,7 @@ def _languages(outline: Outline, pair: str) -> tuple[str, list[Plot]]:
 
 def _gains(outline: Outline, pair: str) -> tuple[str, list[Plot]]:
     arms = outline.arms(pair)
+    tier = f", tier {w.tiers(outline.results.estimates)}" if outline.results.estimates else ""
 
     def line(c: str, t: str, label: str) -> Line | None:
         marks = []
@@ -194,7 +196,7 @@ def _gains(outline: Outline, pair: str) -> tuple[str, list[Plot]]:
                 tip = (
                     f"{arm}, {outline.cell(c, t)}: gain {w.points(g.value)} points, {outline.level} CI "
                     f"{w.interval(g.low, g.high)}; unadjusted p = {w.p_value(g.p)}; {w.count(g.seeds, 'seed')}, df "
-                    f"{w.number(g.df, 1)}"
+                    f"{w.number(g.df, 1)}{tier}"
                 )
                 marks.append(Mark(i, g.value, g.low, g.high, tip))
         return Line(label, tuple(marks)) if marks else None

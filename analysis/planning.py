@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import AnalysisError, unknown
 from .calibrate import joint_success
 from .fit import DegreesOfFreedom
 from .outcomes import Record
 from .pilot import NONE, variance_components
-from .power import SEEDS, Components, PowerRow, cost_per_seed, power_table, seeds_needed
+from .power import (
+    SEEDS,
+    Components,
+    PowerRow,
+    TargetComponents,
+    cost_per_seed,
+    planned_test,
+    power_table,
+    seeds_needed,
+)
 from .settings import Settings
 
-__all__ = ["Plan", "Planned", "chosen_pair", "design_plan", "pilot_plan", "stated_components"]
+__all__ = [
+    "Plan",
+    "Planned",
+    "TargetDesign",
+    "chosen_pair",
+    "design_plan",
+    "pilot_plan",
+    "stated_components",
+]
+
+
+class TargetDesign(NamedTuple):
+    """A target of a suite that has not run."""
+
+    name: str
+    sizes: tuple[int, ...]
+    """Test examples per language."""
+    parallel: bool = False
+    fixed_none: bool = False
+    """Whether nothing is trained on the target itself."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +58,9 @@ class Planned:
     """Tests that alpha is divided by (Bonferroni, which Holm's first step is)."""
     rows: tuple[PowerRow, ...]
     needed: int | None
-    """Fewest seeds that find ``Plan.effect``; None where examples alone hide it, whatever the seeds."""
+    """Fewest seeds that find ``Plan.effect``; None where a thousand do not."""
+    floor: float
+    """What the examples alone hide, in points: the detectable effect of ever more seeds."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +68,7 @@ class Plan:
     """Effects in points."""
 
     source: str
-    """``pilot`` or ``stated``."""
+    """``pilot``, ``stated`` or ``suite`` (stated, with a suite's targets)."""
     pair: str | None
     components: Components
     conditions: int
@@ -47,6 +78,8 @@ class Plan:
     df_method: DegreesOfFreedom
     seconds_per_seed: float | None
     """Compute seconds of one more seed of every cell; None where unknown."""
+    basis: str
+    """What these seconds and, of a suite, the test sizes rest on, in words."""
     effects: tuple[Planned, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -61,22 +94,45 @@ def stated_components(
     checkpoint_sd: float = 0.3,
     languages: int = 15,
     examples: int = 1000,
-    targets: int = 9,
+    targets: int | Sequence[TargetDesign] = 9,
     score: float = 0.7,
 ) -> Components:
-    """Components of accuracy around ``score`` (a fraction) from SDs in points.
+    """Components of accuracy around ``score`` (a fraction) from SDs in points; ``targets`` is a number of equal ones, or
+    what they are (then ``languages`` and ``examples`` are not used).
 
     Examples are as hard as the simulations assume: half of the latent difficulty is common to all runs, a tenth to the
-    runs of a cell (statistics reference, section 3.1).
+    runs of a cell, six tenths of that to the languages of a parallel test set (statistics reference, section 3.1).
 
     Raises ``AnalysisError`` for negative SDs, an impossible score and designs without targets, languages or examples.
     """
-    if min(run_sd, run_language_sd, checkpoint_sd) < 0 or not 0 < score < 1:
+    sds = (run_sd, run_language_sd, checkpoint_sd)
+    if not all(0 <= sd < math.inf for sd in sds) or not 0 < score < 1:
         raise AnalysisError(
             f"SDs of {run_sd:g}, {run_language_sd:g} and {checkpoint_sd:g} points around a score of {score:g}",
-            "SDs are 0 or more, in points; the score is a fraction between 0 and 1",
+            "SDs are numbers from 0 on, in points; the score is a fraction between 0 and 1",
         )
     shared, common = joint_success(score, 0.6), joint_success(score, 0.5)
+    if not isinstance(targets, int):
+        between = joint_success(score, 0.06) - score**2
+        made = []
+        for design in targets:
+            together = (len(design.sizes) - 1) * between if design.parallel else 0.0
+            made.append(
+                TargetComponents(
+                    design.name,
+                    design.sizes,
+                    (run_sd / 100.0) ** 2,
+                    (run_language_sd / 100.0) ** 2,
+                    score - shared,
+                    shared - common + together,
+                    score,
+                    score * (1.0 - score),
+                    together,
+                    design.parallel,
+                    design.fixed_none,
+                )
+            )
+        return Components(tuple(made), (checkpoint_sd / 100.0) ** 2)
     return Components.stated(
         sd_run=run_sd / 100.0,
         sd_run_language=run_language_sd / 100.0,
@@ -101,13 +157,14 @@ def design_plan(
     seconds_per_seed: float | None = None,
     source: str = "stated",
     pair: str | None = None,
+    basis: str = "",
 ) -> Plan:
     """The grand effect, the mean over targets for one condition, and single cells of the map, alone and in their family.
 
     Equal targets, as stated components have them, are planned once. Raises ``AnalysisError`` for fewer than two seeds,
     no condition, and a power or alpha that is no probability.
     """
-    if not (0 < alpha < power < 1) or effect <= 0 or not seeds:
+    if not (0 < alpha < power < 1) or not 0 < effect < math.inf or not seeds:
         raise AnalysisError(
             f"power {power:g} at alpha {alpha:g} for an effect of {effect:g} points with seeds {list(seeds)}",
             "alpha below power, both between 0 and 1; an effect above 0; one or more numbers of seeds",
@@ -126,7 +183,8 @@ def design_plan(
             seconds_per_seed=seconds_per_seed,
         )
         needed = seeds_needed(chosen, effect, conditions=averaged, target=power, alpha=level, df=df)
-        return Planned(target, averaged, comparisons, tuple(rows), needed)
+        least = planned_test(chosen, 2, averaged, df, level).floor(power)
+        return Planned(target, averaged, comparisons, tuple(rows), needed, 100.0 * least)
 
     names = [target.name for target in components.targets]
     single = names[:1] if source == "stated" else names
@@ -141,7 +199,7 @@ def design_plan(
     for comparisons in dict.fromkeys((1, cells)):
         found += [planned(name, components.of(name), 1, comparisons) for name in single]
     return Plan(
-        source, pair, components, conditions, alpha, power, effect, df, seconds_per_seed, tuple(found)
+        source, pair, components, conditions, alpha, power, effect, df, seconds_per_seed, basis, tuple(found)
     )
 
 
@@ -173,6 +231,7 @@ def pilot_plan(
         seconds_per_seed=cost_per_seed(record.suite),
         source="pilot",
         pair=pair,
+        basis="as this suite took",
     )
 
 

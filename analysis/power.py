@@ -11,6 +11,7 @@ All components are variances on the scale of the score (fractions).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +19,7 @@ from typing import Any, Self
 
 import numpy as np
 from scipy.optimize import root_scalar
-from scipy.special import ndtr, stdtrit
+from scipy.special import ndtr, ndtri, stdtrit
 
 from ..errors import AnalysisError
 from .equivalence import minimum_detectable_effect, power
@@ -59,6 +60,9 @@ class TargetComponents:
     """Mean score of the cells, a fraction."""
     outcome: float = 0.21
     """Variance over examples of one run's contributions: p (1 - p) for accuracy."""
+    cell_common: float = 0.0
+    """The part of ``cell_examples`` that comes from items common to the languages of a parallel test set."""
+    parallel: bool = False
     fixed_none: bool = False
     """Whether nothing is trained without an intermediate task, so that this side has no run variance."""
 
@@ -76,6 +80,11 @@ class TargetComponents:
     def per_cell(self) -> float:
         """Variance over examples of a cell's mean over languages."""
         return self.cell_examples * self._inverse
+
+    @property
+    def df_examples(self) -> int:
+        """Of the variance over examples (section 2.2)."""
+        return max(self.sizes) - 1 if self.parallel else sum(self.sizes) - len(self.sizes)
 
     @property
     def _inverse(self) -> float:
@@ -132,7 +141,7 @@ class PowerRow:
     seeds: int
     se: float
     df: float
-    """Expected degrees of freedom."""
+    """Degrees of freedom; of Welch's, which vary from data to data, the median."""
     mde: float
     """Smallest effect found with the power that was asked for."""
     power: Mapping[float, float]
@@ -182,6 +191,10 @@ class PlannedTest:
             return 2.0 * float(stdtrit(self.df, 1.0 - self.alpha / 2.0)) * self.se
         return 2.0 * float(self._drawn[1].mean())
 
+    def floor(self, target: float) -> float:
+        """The detectable effect of ever more seeds: what the examples alone hide."""
+        return float(ndtri(1.0 - self.alpha / 2.0) + ndtri(target)) * math.sqrt(self.v_examples)
+
     def power(self, effect: float) -> float:
         if self.method == "pooled":
             return power(effect, self.se, self.df, self.alpha)
@@ -214,6 +227,11 @@ def planned_test(
             f"{seeds} seeds and {conditions} conditions carry no test over seeds",
             "two or more seeds, one or more conditions",
         )
+    if not any(t.per_run + t.per_cell for t in components.targets) and not components.checkpoint:
+        raise AnalysisError(
+            f"nothing varies in {', '.join(t.name for t in components.targets)}: every effect would be found",
+            "outcomes that are all equal plan nothing; state the components, or check the outcomes",
+        )
     count = len(components.targets)
     trained = sum(t.per_run for t in components.targets) / count**2 + components.checkpoint
     none = sum(t.per_run for t in components.targets if not t.fixed_none) / count**2
@@ -222,7 +240,7 @@ def planned_test(
     v_cell = sum(t.per_cell for t in components.targets) / count**2
     # a run that is never repeated keeps its own noise, which varies with the examples alone
     v_fixed = sum(t.per_run_examples for t in components.targets if t.fixed_none) / count**2
-    df_examples = float(sum(sum(t.sizes) - len(t.sizes) for t in components.targets))
+    df_examples = float(sum(t.df_examples for t in components.targets))
     return PlannedTest(
         v_runs,
         np.full(len(v_runs), seeds - 1.0),
@@ -284,7 +302,7 @@ def seeds_needed(
 ) -> int | None:
     """Fewest seeds per cell that find an ``effect`` (points) with power ``target``; None where ``most`` do not.
 
-    None is no lack of patience: the examples' variance does not fall with seeds.
+    The examples' variance does not fall with seeds: below ``PlannedTest.floor`` no number is enough.
     """
 
     def enough(seeds: int) -> bool:

@@ -2,6 +2,10 @@
 
 `preregistration.json` lies beside `suite.json`. An effect is confirmatory where its hypothesis was registered
 before outcomes existed and nothing that determines it was changed since; everything else is exploratory.
+
+The digest finds a file that was edited, and the time of the first test score in the record one that came from another
+folder after the run. Neither stops somebody who rewrites both: what a third party can believe is a digest that was
+published (in a commit, a public registry) before the run, and that the report's signature repeats.
 """
 
 from __future__ import annotations
@@ -9,7 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +30,8 @@ __all__ = ["FILE", "Checked", "Registered", "check", "design_of", "freeze", "rea
 
 FILE = "preregistration.json"
 FORMAT = 1
+SETUP = ("suite", "setup")
+COMMIT = re.compile(r"[0-9a-f]{40}(, [0-9a-f]{40})*")
 CORRECTIONS = {
     "grand": "Holm over the primary contrasts of all pairs",
     "primary": "Holm over the primary contrasts of all pairs",
@@ -82,13 +89,20 @@ def design_of(suite: Mapping[str, Any]) -> dict[str, Any]:
         for t in suite["targets"]
     }
     design = {
-        "suite": {key: suite["suite"].get(key, "") for key in ("name", "digest")},
+        "suite": {key: suite["suite"].get(key, "") for key in ("name", "digest", "setup")},
         "pairs": pairs,
         "conditions": {c["name"]: list(c["tasks"]) for c in suite["conditions"]},
         "targets": targets,
         "seeds": list(suite["seeds"]),
         "stages": suite.get("stages", {}),
         "analysis": asdict(Settings.of(suite)),
+        "revisions": {
+            "backbones": {name: b.get("revision") for name, b in suite.get("backbones", {}).items()},
+            "data": {
+                t["task"]: t.get("revision")
+                for t in (*suite.get("intermediate_tasks", ()), *suite["targets"])
+            },
+        },
     }
     return json.loads(json.dumps(design))
 
@@ -133,7 +147,7 @@ def freeze(
     same design twice changes nothing.
 
     Raises ``AnalysisError`` where outcomes exist, unless ``late`` (which is recorded, and makes nothing
-    confirmatory), and where another design is registered.
+    confirmatory), where another design is registered, and where the design has no contrast of arms to test.
     """
     folder = Path(folder)
     path = folder / FILE
@@ -141,6 +155,11 @@ def freeze(
     seen += [str(x) for x in sorted((folder / "outcomes").glob("*.parquet"))[:1]]
     seen += [f"{scored} scored jobs in the store"] if scored else []
     design, claims = design_of(suite), hypotheses(suite)
+    if not claims:
+        raise AnalysisError(
+            f"{design['suite']['name']} compares no arms: it has no hypothesis to register",
+            "give a pair two arms and a contrast of them; a suite of one arm answers with gains, which are descriptive",
+        )
     if path.exists():
         old = read_registration(folder)
         if old is not None and (old.design, list(old.hypotheses)) == (design, claims):
@@ -212,18 +231,27 @@ def check(
 ) -> Checked:
     """Hold the registered design against the analysed one; ``tier`` is the one in use.
 
-    A change of the analysis, the seeds, the conditions, the targets or the stages concerns every effect, a change
-    of a pair its own. A digest of the suite file that differs is named, as are runs that are missing: where a
-    whole cell is, the pair's effects are means over other cells than was registered.
+    A change of the analysis, the seeds, the conditions, the targets, the stages, the set-up (what the suite file says
+    of encoders and data) or a revision of an encoder or a data set concerns every effect, a change of a pair's arms its
+    own. A pair or a contrast more or less concerns every effect: the primary family is corrected over all pairs, so
+    that leaving one out would lower the p-values of the rest; so does a primary contrast that the outcomes cannot give.
+    A digest of the suite file that differs is named, as are runs that are missing: where a whole cell is, the pair's
+    effects are means over other cells than was registered. A registration that is younger than the first test score is
+    late, whatever it says itself.
     """
     asked, used = registered.design, design_of(suite)
     deviations: list[str] = []
     changed: set[str] = set()
     for path, before, after in _differences(asked, used):
-        deviations.append(f"{'.'.join(path)}: registered {_said(before)}, analysed {_said(after)}")
+        if path == SETUP:
+            deviations.append("suite.setup: the suite file says otherwise of encoders, data or training")
+        else:
+            deviations.append(f"{'.'.join(path)}: registered {_said(before)}, analysed {_said(after)}")
         if path[0] == "pairs":
-            changed.add(path[1] if len(path) > 1 else ALL)
-        elif path[0] != "suite":
+            changed.add(path[1] if path[2:3] in (("arms",), ("ladder",)) else ALL)
+        elif path[0] == "revisions" and COMMIT.fullmatch(str(after)) and not COMMIT.fullmatch(str(before)):
+            pass  # registered before `xtremex fetch` settled a branch: named, as it may have moved
+        elif path[0] != "suite" or path == SETUP:
             changed.add(ALL)
     wanted = asked.get("analysis", {}).get("tier", tier)
     if tier != wanted and wanted == used["analysis"]["tier"]:
@@ -237,12 +265,56 @@ def check(
         )
     retained = {t["task"] for t in suite["targets"] if t["retention"]}
     changed |= {c.pair for c in lost if c.analysed == 0 and c.target not in retained}
+    untested = _untested(asked, failures, retained)
+    if untested:
+        deviations.append(f"primary family: no cell to test {', '.join(untested)} with")
+        changed.add(ALL)
+    scored = suite.get("scored")
+    late = registered.late or bool(scored and _time(registered.registered) > _time(scored))
+    if late and not registered.late:
+        deviations.append(f"time: registered {registered.registered}, first test score {scored}")
     keys = ("pair", "contrast", "condition", "target", "family")
     claims = frozenset(tuple(h[key] for key in keys) for h in registered.hypotheses)
     summary = Registration(
-        registered.sha256, registered.registered, registered.late, len(claims), tuple(deviations)
+        registered.sha256,
+        registered.registered,
+        late,
+        len(claims),
+        tuple(deviations),
+        (ALL,) if ALL in changed else tuple(sorted(changed)),
     )
     return Checked(summary, claims, frozenset(changed))
+
+
+def _time(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        raise DataError(
+            f"{text!r} is no time, in {FILE} or under `scored` of suite.json",
+            "restore the file that was made",
+        ) from None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _untested(
+    design: Mapping[str, Any], failures: Sequence[FailureCount], retained: Collection[str]
+) -> list[str]:
+    """Registered primary contrasts without a single (condition, target) that all of their arms have, as `none` has."""
+    there = {
+        (c.pair, c.arm, c.condition, c.target) for c in failures if c.analysed and c.target not in retained
+    }
+    lost = []
+    for pair, about in design["pairs"].items() if failures else ():
+        for name, (plus, minus, role) in about["contrasts"].items():
+            whole = any(
+                {(pair, arm, c, target) for arm in (plus, minus) for c in (condition, NONE)} <= there
+                for _, _, condition, target in there
+                if condition != NONE
+            )
+            if role == "primary" and not whole:
+                lost.append(f"{pair} / {name}")
+    return lost
 
 
 _NOTHING = object()

@@ -31,11 +31,14 @@ class Projected:
 
 
 def _parts(e: Estimate) -> tuple[float, float] | None:
-    """Variance over runs, and what seeds do not lower; None where nothing can be projected."""
+    """Variance over runs, and what seeds do not lower; None where nothing can be projected.
+
+    So at tier T3: what languages add keeps its few degrees of freedom, which an estimate does not tell apart.
+    """
     run = e.variance_shares.get("run", 0.0)
     if not (math.isfinite(e.se) and e.se > 0 and math.isfinite(e.df) and e.df > 0 and math.isfinite(run)):
         return None
-    if not 0 < run <= 1 + 1e-9 or e.seeds < 2:
+    if not 0 < run <= 1 + 1e-9 or e.seeds < 2 or e.tier == "T3":
         return None
     return run * e.se**2, max(0.0, 1 - run) * e.se**2
 
@@ -43,7 +46,7 @@ def _parts(e: Estimate) -> tuple[float, float] | None:
 def project(e: Estimate, seeds: Sequence[int] = SEEDS, alpha: float = 0.05) -> tuple[Projected, ...]:
     """The detectable effect (80 % power, two-sided, not corrected) at each number of seeds; the estimate's own is added.
 
-    Empty where the runs have no variance and for moderated estimates, whose df are not their runs' alone.
+    Empty where the runs have no variance, at tier T3 and for moderated estimates, whose df are not their runs' alone.
     """
     parts = _parts(e)
     if parts is None or e.p_unmoderated is not None:

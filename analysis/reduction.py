@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..errors import AnalysisError
 from .estimator import Cell, Examples
 
 __all__ = ["Sums", "cell_of_runs"]
@@ -32,8 +33,17 @@ class Sums:
         return self._look(values)[2]
 
     def scores(self, num: np.ndarray, den: np.ndarray) -> np.ndarray:
-        """(L,) ``sum(num) / sum(den)``; 0 / 0 (nothing predicted, nothing to find) scores 0."""
+        """(L,) ``sum(num) / sum(den)``; 0 / 0 (nothing predicted, nothing to find) scores 0.
+
+        Raises ``AnalysisError`` for a language with a numerator and no denominator.
+        """
         below = self.means(den)
+        odd = np.flatnonzero((below == 0) & (self.means(num) != 0))
+        if len(odd):
+            raise AnalysisError(
+                f"language `{self.examples.languages[odd[0]]}` has a numerator where every denominator is 0",
+                "the denominator counts what the numerator could reach; see docs/outcomes.md",
+            )
         return self.means(num) / np.where(below > 0, below, 1.0)
 
     def _look(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:

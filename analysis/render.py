@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from .bibliography import REFERENCES, render
+from .wording import typeset
 
 __all__ = ["environment", "markdown_code", "markdown_escape"]
 
@@ -66,8 +67,10 @@ def environment(form: Literal["html", "markdown"]) -> Environment:
     if form == "html":
         html = Environment(autoescape=True, **options)
         html.filters["cited"] = _cited_html
+        html.filters["typeset"] = typeset
         return html
     markdown = Environment(autoescape=False, finalize=_finalize, **options)
     markdown.filters["code"] = markdown_code
     markdown.filters["cited"] = _cited_markdown
+    markdown.filters["typeset"] = typeset
     return markdown

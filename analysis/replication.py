@@ -15,10 +15,15 @@ __all__ = ["languages_of_cells", "over_pairs", "over_targets"]
 
 
 def over_targets(found: Sequence[Estimate], alpha: float) -> list[Replicability]:
-    """One line for the targets' means and one for every condition of one contrast; two targets or more."""
+    """One line for the targets' means and one for every condition of one contrast; two targets or more.
+
+    None where two seeds carry no verdict on a target (``Estimate.provisional``).
+    """
     lines = []
     for condition in unique(e.condition for e in found if e.family in ("targets", "map")):
         family = "targets" if condition == ALL else "map"
+        if any(e.provisional for e in found if (e.family, e.condition) == (family, condition)):
+            continue
         tested = sorted(
             (
                 (p, e.value)
@@ -51,7 +56,8 @@ def over_pairs(found: Sequence[Estimate], alpha: float) -> list[Replication]:
     """The grand effect and the condition effects of every contrast that two pairs or more have (section 2.5).
 
     Pairs are fixed and confounded with all else that differs between them: the claim is "in each of these",
-    tested by the largest p-value, and only where the effects point the same way.
+    tested by the largest p-value, and only where the effects point the same way. The p-values of conditions are those
+    that Holm adjusted within their pair: a claim about one condition was chosen among several.
     """
     wanted = [e for e in found if e.target == ALL and e.family in ("grand", "primary", "conditions")]
     lines = []
@@ -59,7 +65,7 @@ def over_pairs(found: Sequence[Estimate], alpha: float) -> list[Replication]:
         mine = [e for e in wanted if (e.contrast, e.condition) == (contrast, condition)]
         if len(mine) < 2:
             continue
-        p = [e.p for e in mine]
+        p = [e.p_adjusted if e.family == "conditions" else e.p for e in mine]
         known = [x for x in p if x is not None]
         largest = max_p(known) if len(known) == len(p) else None
         agree = len({e.value > 0 for e in mine}) == 1
@@ -72,7 +78,10 @@ def over_pairs(found: Sequence[Estimate], alpha: float) -> list[Replication]:
                 values=tuple(e.value for e in mine),
                 p=largest,
                 agree=agree,
-                shown=agree and largest is not None and largest < alpha,
+                shown=agree
+                and largest is not None
+                and largest < alpha
+                and not any(e.provisional for e in mine),
             )
         )
     return lines
@@ -82,7 +91,7 @@ def languages_of_cells(study: Study, comparison: Comparison, found: Sequence[Est
     """Effects by language in the cells of the map with an adjusted p below alpha (Benjamini & Bogomolov 2014)."""
     design = study.design(comparison.pair, comparison.signs)
     cells = [e for e in found if e.family == "map" and e.p is not None]
-    selected = [e.p_adjusted is not None and e.p_adjusted < study.alpha for e in cells]
+    selected = [e.p_adjusted is not None and e.p_adjusted < study.alpha and not e.provisional for e in cells]
     single = _Single(study, comparison)
     fits = [
         [single.fit(e.condition, e.target, code) for code in design.languages(e.target)] if chosen else []

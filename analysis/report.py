@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import benchmark_tables, failure_tables, score_tables, secondary_tables, tables
+from . import benchmark_tables, failure_tables, paper_tables, score_tables, secondary_tables, tables
 from .bibliography import bibtex
 from .figures import write_figures
-from .latex import latex_methods, latex_table
+from .latex import latex_methods, latex_table, pages
 from .outline import Outline
 from .page import Page, build
 from .power_panel import power
@@ -43,7 +43,7 @@ def rebuild(folder: Path) -> Path:
     AnalysisError, DataError, ArtifactError
         As :func:`~.effects.analyse` does; an earlier report stays as it is.
     """
-    # reading outcomes imports pyarrow and scipy; a report of results at hand needs neither
+    # reading outcomes imports pyarrow; a report of results at hand does not need it
     from .effects import analyse
 
     return write_report(analyse(folder), folder)
@@ -103,6 +103,7 @@ _OURS = {
             "gains",
             "grand",
             "layers",
+            "means",
             "placebo_difference",
             "power",
             "replicability",
@@ -125,7 +126,7 @@ _SUFFIXES = {"tables": (".tex",), "figures": (".pdf", ".svg")}
 
 
 def _ours(path: Path) -> bool:
-    """Whether the file is named as a build names its own (``gains.tex``, ``gains-PAIR.tex``); others stay."""
+    """Whether a build names its own files so (``gains.tex``, ``gains-PAIR.tex``, ``gains-part2.tex``); others stay."""
     part = path.parent.name
     known = any(path.stem == name or path.stem.startswith(f"{name}-") for name in _OURS[part])
     return known and path.suffix in _SUFFIXES[part] and path.is_file()
@@ -133,8 +134,9 @@ def _ours(path: Path) -> bool:
 
 _PER_PAIR = (
     tables.effects_map,
-    partial(secondary_tables.derived_paper, role="placebo-difference"),
-    partial(secondary_tables.derived_paper, role="trend"),
+    paper_tables.means_paper,
+    partial(paper_tables.derived_paper, role="placebo-difference"),
+    partial(paper_tables.derived_paper, role="trend"),
     partial(secondary_tables.secondary, role="primary"),
     secondary_tables.replicability,
     tables.gains,
@@ -149,13 +151,15 @@ _PER_PAIR = (
 
 
 def _latex(outline: Outline) -> dict[str, str]:
-    """File stem -> source. Answers in one table; the larger ones per pair, as large as a page holds."""
-    made = {"grand": tables.grand_paper(outline)}
+    """File stem -> source. Answers in one table; the larger ones per pair, in parts that a page holds each."""
+    made = {"grand": paper_tables.grand_paper(outline)}
     for pair in outline.pairs:
         own = outline.only(pair)
         for make in _PER_PAIR:
             table = make(own)
-            made[outline.file(table.name, pair)] = table
+            for number, part in enumerate(pages(table), 1):
+                file = outline.file(table.name, pair)
+                made[file if number == 1 else f"{file}-part{number}"] = part
     return {
         file: latex_table(table, outline.results.signature, file) for file, table in made.items() if table
     }

@@ -36,6 +36,8 @@ __all__ = [
     "Score",
 ]
 
+FEWEST_FOR_A_VERDICT = 3
+"""Seeds from which on a run variance of its own carries a verdict."""
 Verdict = Literal["different", "equivalent", "different-but-negligible", "inconclusive"]
 Status = Literal["confirmatory", "exploratory", "unregistered"]
 
@@ -78,6 +80,7 @@ class Estimate:
     p_equivalence: float | None
     """TOST p-value against ``margin``."""
     verdict: Verdict
+    """``inconclusive`` wherever ``provisional``."""
     mde: float
     """Minimum detectable effect, in points: 80 % power at alpha, given this estimate's variance and df."""
     variance_shares: dict[str, float]
@@ -107,6 +110,16 @@ class Estimate:
     """The effect in run SDs."""
     status: Status = "unregistered"
     """``confirmatory``: registered before scores were read and analysed as registered."""
+
+    @property
+    def provisional(self) -> bool:
+        """Two seeds, and a run variance from these cells alone: one degree of freedom per cell carries no verdict.
+
+        Variances that are moderated, or pooled because the suite asks for it, borrow from other cells (statistics
+        reference, section 2.8).
+        """
+        alone = self.p_unmoderated is None and self.df_method == "welch"
+        return self.seeds == FEWEST_FOR_A_VERDICT - 1 and self.tier != "T0" and alone
 
 
 @dataclass(frozen=True)
@@ -260,7 +273,7 @@ class Answer:
     sentence: str
     """One sentence with effect, interval, p, verdict and what the seeds could detect."""
     estimate: Estimate | None
-    """The grand effect; None when the suite has one arm and can answer with gains only."""
+    """The grand effect; None when there is none: one arm, or no cell that all arms of the contrast have."""
     role: str
 
 

@@ -147,7 +147,7 @@ class OutcomeFile:
         fresh = [name for name in columns if name not in found]
         table = self.read(run.groups, fresh)
         for name in fresh:
-            values = table[name].to_numpy().astype(np.float64, copy=False)
+            values = _plain(table[name]).astype(np.float64, copy=False)
             found[name] = values if layout.at is None else values[layout.at]
             if not _sound(found[name], name):
                 raise DataError(
@@ -256,7 +256,7 @@ def _layout(file: OutcomeFile, target: dict[str, Any], run: Run) -> Layout:
         )
     at = np.flatnonzero(view == 0)
     language = language[at]
-    example = table["example"].to_numpy()[at]
+    example = _plain(table["example"])[at]
     key = language * (1 << 32) + example
     if np.any(np.diff(key) < 0):
         order = np.argsort(key, kind="stable")
@@ -268,10 +268,19 @@ def _layout(file: OutcomeFile, target: dict[str, Any], run: Run) -> Layout:
     present, first = np.unique(language, return_index=True)
     offsets = np.append(first, len(at)).astype(np.int64)
     names = tuple(target["languages"][i] for i in present)
-    cluster = table["cluster"].to_numpy()[at]
+    cluster = _plain(table["cluster"])[at]
     examples = Examples(names, offsets, example, cluster, bool(target["parallel"]))
     whole = len(at) == len(table) and bool(np.all(np.diff(at) == 1))
     return Layout(None if whole else at, examples, {})
+
+
+def _plain(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of numbers as it lies in memory; ``to_numpy`` would import pandas first, where it is installed."""
+    numbers = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+    if not numbers or column.null_count or not column.num_chunks:
+        return column.to_numpy()
+    parts = [np.from_dlpack(chunk) for chunk in column.chunks]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def codes(column: pa.ChunkedArray, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
@@ -281,7 +290,7 @@ def codes(column: pa.ChunkedArray, names: Sequence[str]) -> tuple[np.ndarray, li
     for chunk in column.chunks:
         coded = chunk if isinstance(chunk, pa.DictionaryArray) else chunk.dictionary_encode()
         values = coded.dictionary.to_pylist()
-        indices = coded.indices.to_numpy(zero_copy_only=False)
+        indices = _plain(pa.chunked_array([coded.indices]))
         used = np.zeros(len(values), dtype=bool)
         used[indices] = True
         unknown += [value for value, seen in zip(values, used, strict=True) if seen and value not in place]

@@ -92,16 +92,18 @@ def retention(outline: Outline) -> Table:
                 row(
                     "before" if c == NONE else f"after {c}", w.score(r.mean),
                     "" if r.change is None else w.points(r.change),
-                    "" if r.change is None else w.interval(r.low, r.high), w.score(r.chance),
+                    "" if r.change is None else w.interval(r.low, r.high),
                 )
                 for c, r in cell.items()
             ]  # fmt: skip
-            blocks.append(Block(where(outline, pair, outline.task(target), arm), tuple(rows)))
+            chance = w.span((100 * r.chance for r in cell.values() if r.chance is not None), 1)
+            told = "" if chance == ABSENT else f"chance {chance}"
+            blocks.append(Block(where(outline, pair, outline.task(target), arm, told), tuple(rows)))
     metrics = ", ".join(sorted({r.metric for r in outline.results.retention}))
     return Table(
         "retention",
         "Image-text retrieval before and after intermediate training",
-        (*text("Stage"), *figure("Score", "Change", f"{outline.level} CI", "Chance")),
+        (*text("Stage"), *figure("Score", "Change", f"{outline.level} CI")),
         tuple(blocks),
         f"100 × metric ({metrics}), mean over languages; change in points against before; {w.span(seeds)} "
         f"{'seed' if set(seeds) == {1} else 'seeds'} after "

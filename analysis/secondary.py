@@ -5,7 +5,7 @@ Values and intervals are in points, as in `results.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = [
     "Absent",
@@ -136,16 +136,16 @@ class Replication:
     pairs: tuple[str, ...]
     values: tuple[float, ...]
     p: float | None
-    """Of "an effect in every pair"; None where a pair has no test."""
+    """Of "an effect in every pair", a condition's adjusted within each pair (Holm); None where a pair has no test."""
     agree: bool
     """Whether all effects point the same way: without it the p-value claims nothing."""
     shown: bool
-    """``agree`` and p below alpha."""
+    """``agree`` and p below alpha, with three seeds or more."""
 
 
 @dataclass(frozen=True)
 class FailureCount:
-    """A cell's runs: planned, analysed, restarted, collapsed; and the languages that it lacks."""
+    """A cell's runs: planned, analysed, restarted, collapsed; which languages they lack and which were left out."""
 
     pair: str
     arm: str
@@ -161,7 +161,12 @@ class FailureCount:
     intermediate_restarted: int
     intermediate_collapsed: int
     missing_languages: tuple[str, ...]
-    """Languages of the target that the analysis left out, in all cells of the pair."""
+    """Languages of the target that a run of this cell lacks."""
+    missing_seeds: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Each of them -> the seeds of the runs that lack it."""
+    left_out: tuple[str, ...] = ()
+    """Languages that the analysis left out here because this cell, or another of its pair and target, lacks them:
+    scores are compared on the intersection (statistics reference, section 2.8)."""
 
     @property
     def missing(self) -> int:
@@ -200,18 +205,20 @@ class Sensitivity:
     contrast: str
     role: str
     what: str
-    """``without-collapsed``, or ``without-restarted``: without every run that failed at its first attempt.
+    """``without-collapsed``, or ``without-restarted``: without every run that failed at its first attempt; the seeds
+    concerned are left out of their arm and condition on all targets.
 
-    The seeds concerned are left out of their arm and condition on all targets.
+    ``intention-to-treat``: with every target stage that was restarted at the baseline where its first attempt ended.
     """
     dropped: int
-    """Runs (seed of an arm and condition) left out, each on all targets."""
+    """Runs (seed of an arm and condition) left out, each on all targets; runs put at the baseline."""
     value: float
     low: float
     high: float
     p: float | None
     changed: bool
-    """Whether sign or significance differ from the primary analysis, which keeps every run."""
+    """Whether one of the two is significant and the other is not, or both are with opposite signs; the primary analysis
+    keeps every run."""
 
 
 @dataclass(frozen=True)
@@ -226,3 +233,5 @@ class Registration:
     hypotheses: int
     deviations: tuple[str, ...]
     """Differences between the registered and the analysed design, a sentence each."""
+    changed: tuple[str, ...] = ()
+    """Pairs whose effects the deviations made exploratory; ``*`` for all."""

@@ -15,7 +15,6 @@ from .tables import (
     exploratory,
     figure,
     row,
-    slimmed,
     status,
     status_column,
     status_note,
@@ -25,10 +24,10 @@ from .tables import (
 )
 
 __all__ = [
+    "ITT",
     "absent",
     "cell_languages",
     "derived",
-    "derived_paper",
     "replicability",
     "replication",
     "scale",
@@ -38,6 +37,8 @@ __all__ = [
 _MANY = 4
 """Languages that are listed by code; more are counted."""
 _FIRST = "this report"
+ITT = "intention-to-treat"
+"""``what`` of a `Sensitivity` that imputes instead of leaving out."""
 _WHAT = {
     "without-collapsed": "no collapsed runs",
     "without-restarted": "no failed runs",
@@ -49,7 +50,7 @@ def _codes(languages: Sequence[str]) -> str:
 
 
 def secondary(outline: Outline, role: str = "") -> Table:
-    """The grand effect by other roads: new languages (T3), without a language family, without failed runs.
+    """The grand effect by other roads: new languages (T3), failed runs treated otherwise, without a language family.
 
     ``role`` chooses the contrasts; all by default.
     """
@@ -90,14 +91,18 @@ def secondary(outline: Outline, role: str = "") -> Table:
             ]
             if len(rows) > 1:
                 blocks.append(Block(where(outline, pair, tagged(*_named(contrast))), tuple(rows)))
+    itt = any(x.what == ITT for x in r.sensitivity)
     return Table(
         "secondary",
-        "The same effect by other roads: for new languages, without failed runs, without one family of languages",
+        "The same effect by other roads: for new languages, with failed runs treated otherwise, without one family of "
+        "languages",
         (*text("View"), *figure("Effect", "p"), *text("Conclusion")),
         tuple(blocks),
-        f"Points with {outline.level} intervals; mean over intermediates and targets; p not adjusted. Conclusion: the same "
+        f"Points with {outline.level} intervals; mean over intermediates and targets. {w.basis(outline)}, where the view "
+        "names no other tier; p not adjusted. Conclusion: the same "
         f"where both are significant at {outline.alpha:g} with one sign, or neither is. Languages of one family are no "
-        "independent evidence.",
+        "independent evidence."
+        + (" Intention-to-treat: target stages that were restarted score the best baseline." if itt else ""),
         slim=True,
     )
 
@@ -168,11 +173,6 @@ def derived(outline: Outline, role: str) -> Table:
     )
 
 
-def derived_paper(outline: Outline, role: str) -> Table:
-    """The same for one column of a paper."""
-    return slimmed(outline, derived(outline, role))
-
-
 def replicability(outline: Outline) -> Table:
     """In how many targets there is an effect, per condition."""
     blocks = []
@@ -202,7 +202,8 @@ def replicability(outline: Outline) -> Table:
         tuple(blocks),
         'Targets: the largest u for which "an effect in at least u targets" holds at '
         f"{outline.alpha:g} (Bonferroni combination, valid for targets that share checkpoints); above 0: how many of "
-        "these effects are positive; p: of an effect in any target, in all.",
+        "these effects are positive; p: of an effect in any target, in all, from the unadjusted p-values of the cells "
+        f"({w.basis(outline)}); not adjusted for the number of intermediates.",
         slim=True,
     )
 
@@ -227,8 +228,8 @@ def replication(outline: Outline) -> Table:
         "Does it hold in every pair of encoders?",
         (*text("Contrast", "Intermediate", "Effects"), *figure("p (largest)"), *text("Same sign", "Shown")),
         (Block("", tuple(rows)),),
-        "Points. Shown: every pair has an effect of the same sign, and the largest of their p-values is below "
-        f"{outline.alpha:g}.",
+        f"Points. {w.basis(outline)}. p: the largest over the pairs, of conditions after Holm within each pair. Shown: "
+        f"every pair has an effect of the same sign, and that p is below {outline.alpha:g}.",
     )
 
 
@@ -275,7 +276,8 @@ def scale(outline: Outline) -> Table:
             *figure("Run SDs", "Superiority"),
         ),
         tuple(blocks),
-        "All means, and the cells whose sign or significance (not adjusted) differs between points and log-odds. "
+        "All means, and the cells whose sign or significance (not adjusted) differs between points and log-odds. p: of the "
+        f"log-odds, not adjusted ({w.basis(outline)}{', moderated in the map' if outline.results.priors else ''}). "
         "Superiority: probability that a run of the first arm gains more than a run of the second.",
         fold=True,
     )
@@ -301,6 +303,7 @@ def cell_languages(outline: Outline) -> Table:
         "Languages within the cells that were found (exploratory)",
         (*text("Language"), *figure("Effect", f"{outline.level} CI", "p", "adj. p")),
         tuple(Block(title, tuple(rows)) for title, rows in groups.items()),
-        "Points. Benjamini-Hochberg within each cell, at α × cells found / cells tested.",
+        f"Points. {w.basis(outline)}; adj. p: Benjamini-Hochberg over the languages of the cell, times cells tested / cells "
+        "found.",
         fold=True,
     )

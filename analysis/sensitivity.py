@@ -12,13 +12,22 @@ from .answers import overlap_caution, scale_caution
 from .comparisons import Comparison
 from .estimates import estimates
 from .estimator import Cell
-from .fit import FEW_LANGUAGES
+from .fit import FEW_LANGUAGES, Fit
 from .overlap import overlaps
 from .results import Estimate
 from .secondary import Absent, LeaveOut, Sensitivity
 from .study import POINTS, Design, Study, terms_of, unique
 
-__all__ = ["generalisation", "leave_out", "overlap_cautions", "scale_cautions", "without_failures"]
+__all__ = [
+    "generalisation",
+    "intention_to_treat",
+    "leave_out",
+    "overlap_cautions",
+    "scale_cautions",
+    "without_failures",
+]
+
+ITT = "intention-to-treat"
 
 
 def generalisation(study: Study, comparison: Comparison) -> tuple[list[Estimate], list[Absent]]:
@@ -111,8 +120,7 @@ def without_failures(study: Study, comparison: Comparison) -> tuple[list[Sensiti
 
     The primary analysis keeps every run. A failed run takes its seed out of the arm and condition on all
     targets, because targets share checkpoints. Run variances are recomputed; the variance over examples is
-    that of all runs. What a first attempt would have scored is not stored, so that restarted runs can only be
-    dropped.
+    that of all runs.
     """
     design = study.design(comparison.pair, comparison.signs)
     found: list[Sensitivity] = []
@@ -142,24 +150,83 @@ def without_failures(study: Study, comparison: Comparison) -> tuple[list[Sensiti
             absent.append(Absent(what, comparison.pair, comparison.name, reason))
             continue
         fits.append(study.fit(terms_of(design.cells, thinned.grids, comparison.signs)))
-        signs = [fit.value > 0 for fit in fits]
-        shown = [fit.p is not None and fit.p < study.alpha for fit in fits]
-        fit = fits[1]
-        found.append(
-            Sensitivity(
-                pair=comparison.pair,
-                contrast=comparison.name,
-                role=comparison.role,
-                what=what,
-                dropped=len(failed),
-                value=POINTS * fit.value,
-                low=POINTS * fit.low,
-                high=POINTS * fit.high,
-                p=fit.p,
-                changed=signs[0] != signs[1] or shown[0] != shown[1],
-            )
-        )
+        found.append(_beside(study, comparison, what, len(failed), *fits))
     return found, absent
+
+
+def intention_to_treat(study: Study, comparison: Comparison) -> tuple[list[Sensitivity], list[Absent]]:
+    """The grand effect with the first attempts of restarted target stages, as far as the record allows (section 2.8).
+
+    A run that collapsed at its last attempt is kept by the primary analysis. One that was restarted and recovered had
+    a first attempt that ended at the baseline of its dev set (or in NaN), which is what made it a failure; its
+    outcomes on the test set are not stored, so that it scores the best baseline of each test language here. Run
+    variances are recomputed; the variance over examples is that of all runs. A restarted intermediate stage cannot be
+    imputed: what its targets would have made of the first attempt was never seen. ``absent`` says so.
+    """
+    design = study.design(comparison.pair, comparison.signs)
+    targets = set(design.targets)
+    restarted: dict[tuple[str, str, str], list[int]] = {}
+    before: set[tuple[str, str, int]] = set()
+    for run in study.suite["runs"]:
+        if run["pair"] != comparison.pair or run["arm"] not in comparison.signs or run["task"] not in targets:
+            continue
+        arm, condition, seed = run["arm"], run["condition"], int(run["seed"])
+        if run.get("attempt") and not run.get("collapsed"):
+            restarted.setdefault((run["task"], arm, condition), []).append(seed)
+        if run.get("intermediate_attempt") and not run.get("intermediate_collapsed"):
+            before.add((arm, condition, seed))
+    reasons = []
+    if before:
+        reasons.append(
+            f"{len(before)} intermediate training{'s were' if len(before) > 1 else ' was'} started again, and what "
+            "the targets would have made of a first attempt is not known"
+        )
+    bare = sorted({task for task, _, _ in restarted if _floor(study, task, design) is None})
+    if bare:
+        reasons.append(f"no baseline is recorded of {', '.join(bare)}")
+    absent = [Absent(ITT, comparison.pair, comparison.name, reason) for reason in reasons]
+    if not restarted or bare:
+        return [], absent
+    grids = {task: dict(grid) for task, grid in design.grids.items()}
+    imputed = 0
+    for (task, arm, condition), seeds in restarted.items():
+        cell = grids[task].get((arm, condition))
+        at = [] if cell is None else [i for i, seed in enumerate(cell.seeds) if seed in seeds]
+        if cell is not None and at:
+            scores = cell.scores.copy()
+            scores[at] = _floor(study, task, design)
+            grids[task][arm, condition] = replace(cell, scores=scores)
+            imputed += len(at)
+    if not imputed:
+        return [], absent
+    fits = [study.fit(terms_of(design.cells, g, comparison.signs)) for g in (design.grids, grids)]
+    return [_beside(study, comparison, ITT, imputed, *fits)], absent
+
+
+def _floor(study: Study, task: str, design: Design) -> np.ndarray | None:
+    """(L,) best baseline of each language of a target; None where one has none."""
+    rules = study.about[task].get("baselines", {})
+    found = [rules.get(code) for code in design.languages(task)]
+    return np.array([max(scores.values()) for scores in found if scores]) if all(found) else None
+
+
+def _beside(
+    study: Study, comparison: Comparison, what: str, runs: int, primary: Fit, fit: Fit
+) -> Sensitivity:
+    shown = [x.p is not None and x.p < study.alpha for x in (primary, fit)]
+    return Sensitivity(
+        pair=comparison.pair,
+        contrast=comparison.name,
+        role=comparison.role,
+        what=what,
+        dropped=runs,
+        value=POINTS * fit.value,
+        low=POINTS * fit.low,
+        high=POINTS * fit.high,
+        p=fit.p,
+        # the sign of what neither shows is noise
+        changed=shown[0] != shown[1] or (all(shown) and (primary.value > 0) != (fit.value > 0)),
+    )
 
 
 def _without(design: Design, failed: set[tuple[str, str, int]]) -> Design | None:

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import ndtri
 
+from ..errors import AnalysisError
 from .estimator import DETERMINISTIC, Cell, Examples, Term, Tier, estimate
 
 __all__ = ["SCENARIOS", "Calibration", "Scenario", "Simulated", "calibrate", "simulate"]
@@ -27,8 +28,8 @@ class Scenario:
     seeds: int | tuple[int, ...] = 3
     """Runs per cell, or one number for each cell."""
     languages: int = 15
-    examples: int = 1000
-    """Per language."""
+    examples: int | tuple[int, ...] = 1000
+    """Per language, or one number for each language; of a parallel test set, languages have the first so many."""
     mean: float = 0.70
     arm: float = -0.02
     """Main effect of the plus arm."""
@@ -41,8 +42,11 @@ class Scenario:
     sd_run_language: float = 0.006
     sd_effect_language: float = 0.007
     parallel: bool = False
+    parallel_share: float = 0.6
+    """What the languages of a parallel test set have in common of the difficulty that the runs of a cell share."""
     cluster_size: int = 1
-    """Neighbouring examples per paragraph; when more than one they share half of their difficulty."""
+    """Neighbouring examples per paragraph; when more than one they share half of their difficulty, of that for all runs
+    and of that for the runs of a cell (what all runs share cancels from a difference)."""
     metric: Literal["accuracy", "f1"] = "accuracy"
     """``f1``: two gold spans per example, each found or not, a wrong one predicted for half of the misses."""
     conditions: int = 1
@@ -55,6 +59,11 @@ class Scenario:
     """Shares of the latent variance that all runs share, and that the runs of a cell share."""
     fixed_none: bool = False
     """Nothing is trained without an intermediate task: these cells have one deterministic run."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Examples of each language."""
+        return tuple(int(n) for n in np.broadcast_to(np.asarray(self.examples), self.languages))
 
     @property
     def coefficients(self) -> tuple[float, ...]:
@@ -87,6 +96,11 @@ SCENARIOS: dict[str, Scenario] = {
     "parallel-large-test": Scenario(
         languages=7, examples=4000, sd_run=0.002, parallel=True, difficulty=(0.3, 0.3)
     ),
+    "paragraphs-of-ten": Scenario(
+        seeds=4, languages=6, sd_run=0.002, sd_run_language=0.002, cluster_size=10, difficulty=(0.3, 0.4)
+    ),
+    "unlike-test-sizes": Scenario(seeds=5, languages=8, sd_run=0.003, examples=(2000, 1000, 500, 200) * 2),
+    "effect-near-the-ceiling": Scenario(seeds=5, mean=0.85, effect=0.04, languages=10, examples=400),
     "nothing-trained-without": Scenario(seeds=5, examples=500, fixed_none=True),
     "checkpoints-of-five-tasks": Scenario(seeds=5, tasks=5, examples=300, languages=10, sd_checkpoint=0.01),
     "nine-by-nine": Scenario(
@@ -153,16 +167,11 @@ def simulate_together(scenarios: Sequence[Scenario], rng: np.random.Generator) -
 def _task(
     scenario: Scenario, rng: np.random.Generator, runs: Sequence[int], checkpoint: Sequence[np.ndarray]
 ) -> Simulated:
-    languages, n, conditions = scenario.languages, scenario.examples, scenario.conditions
+    languages, n, conditions = scenario.languages, max(scenario.sizes), scenario.conditions
     cells = len(runs)
     untrained = [scenario.fixed_none and (k + 1) % (conditions + 1) == 0 for k in range(cells)]
     runs = [1 if fixed else s for fixed, s in zip(untrained, runs, strict=True)]
-    examples = Examples.regular(
-        [f"l{i:02d}" for i in range(languages)],
-        n,
-        parallel=scenario.parallel,
-        cluster_size=scenario.cluster_size,
-    )
+    examples, there = _test_set(scenario)
     base = scenario.mean + rng.normal(0, 0.05, languages)
     arm = scenario.arm + rng.normal(0, 0.015, languages)
     gain = np.zeros((conditions + 1, languages))
@@ -170,20 +179,23 @@ def _task(
     effect = np.zeros_like(gain)
     effect[:-1] = scenario.effect + rng.normal(0, scenario.sd_effect_language, (conditions, languages))
     level = np.concatenate([base + arm + gain + effect, base + gain])
-    shared = _difficulty(scenario, rng, (languages, n))
+    # a parallel paragraph is the same in every language
+    shared = _difficulty(scenario, rng, (languages, n), 1 if scenario.parallel else languages)
+    together = scenario.parallel_share if scenario.parallel else 0.0
     sd_run = np.broadcast_to(np.asarray(scenario.sd_run, dtype=np.float64), cells)
     num, den = [], []
     for k in range(cells):
-        own = rng.standard_normal((languages, n))
+        own = _difficulty(scenario, rng, (languages, n), languages)
         if scenario.parallel:
-            own = np.sqrt(0.6) * rng.standard_normal(n) + np.sqrt(0.4) * own
+            everywhere = _difficulty(scenario, rng, (1, n), 1)
+            own = np.sqrt(together) * everywhere + np.sqrt(1.0 - together) * own
         p = np.tile(level[k], (runs[k], 1))
         if not untrained[k]:
             run = rng.normal(0, sd_run[k], runs[k]) + checkpoint[k]
             p = p + run[:, None] + rng.normal(0, scenario.sd_run_language, (runs[k], languages))
         common, cell = scenario.difficulty
         difficulty = np.sqrt(common) * shared + np.sqrt(cell) * own
-        draw = _Draw(rng, difficulty, ndtri(np.clip(p, 0.02, 0.98)), 1.0 - common - cell)
+        draw = _Draw(rng, difficulty, ndtri(np.clip(p, 0.02, 0.98)), 1.0 - common - cell, there)
         top, bottom = _counts(scenario, draw, rng)
         num.append(top)
         den.append(bottom)
@@ -205,21 +217,34 @@ class _Draw:
     """(S, L)"""
     own: float
     """Share of the latent variance that is one run's own."""
+    there: np.ndarray
+    """(L, n) whether the language has the example."""
 
     def __call__(self) -> np.ndarray:
         noise = self.rng.standard_normal((*self.threshold.shape, self.difficulty.shape[1]))
         noise *= np.sqrt(self.own)
         noise += self.difficulty
-        return (noise < self.threshold[:, :, None]).reshape(len(self.threshold), -1).astype(np.float64)
+        return (noise < self.threshold[:, :, None])[:, self.there].astype(np.float64)
 
 
-def _difficulty(scenario: Scenario, rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    languages, n = shape
+def _test_set(scenario: Scenario) -> tuple[Examples, np.ndarray]:
+    """The test set, and (L, n) which of the largest language's examples each language has."""
+    sizes = np.array(scenario.sizes)
+    there = np.arange(sizes.max()) < sizes[:, None]
+    example = np.broadcast_to(np.arange(sizes.max(), dtype=np.int32), there.shape)[there]
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    names = tuple(f"l{i:02d}" for i in range(len(sizes)))
+    return Examples(names, offsets, example, example // scenario.cluster_size, scenario.parallel), there
+
+
+def _difficulty(
+    scenario: Scenario, rng: np.random.Generator, shape: tuple[int, int], rows: int
+) -> np.ndarray:
+    """Standard normals; where there are paragraphs, half of the variance is theirs, ``rows`` of them drawn apart."""
+    n = shape[1]
     own = rng.standard_normal(shape)
     if scenario.cluster_size == 1:
         return own
-    # a parallel paragraph is the same in every language
-    rows = 1 if scenario.parallel else languages
     paragraphs = rng.standard_normal((rows, -(-n // scenario.cluster_size)))
     return np.sqrt(0.5) * np.repeat(paragraphs, scenario.cluster_size, axis=1)[:, :n] + np.sqrt(0.5) * own
 
@@ -240,8 +265,12 @@ def calibrate(
 ) -> Calibration:
     """Error rate, coverage and width of the estimator on ``datasets`` simulated data sets.
 
-    Same seed, same numbers.
+    Same seed, same numbers. Raises ``AnalysisError`` for T3 with F1, whose truth over new languages has no closed form.
     """
+    if tier == "T3" and scenario.metric == "f1":
+        raise AnalysisError(
+            "the effect on F1 over new languages has no closed form", 'calibrate tier "T2", or accuracy'
+        )
     rng = np.random.default_rng(seed)
     coefficients = {k: c / scenario.tasks for k, c in enumerate(scenario.coefficients)}
     missed, width = 0, 0.0

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from . import wording as w
 from .plots import Bars, Curve, Curves, Heat, Intervals, Mark, Plot
-from .svg_parts import CHARACTER, figure, tag, text, tick_label, ticks, wrap
+from .svg_parts import advance, figure, pieces, room, shorten, tag, text, tick_label, ticks, wrap
 
 __all__ = ["draw"]
 
@@ -39,9 +39,10 @@ def extent(plot: Intervals) -> tuple[float, float]:
 
 
 def _heat(plot: Heat) -> Markup:
-    cell_w, cell_h, gap = 78.0, 38.0, 8.0
-    left = max(92.0, min(190.0, CHARACTER * max(len(name) for name in plot.rows) + 14))
-    heads = [wrap(name, 12) for name in plot.columns]
+    cell_h, gap = 38.0, 8.0
+    cell_w = room((piece.strip() for name in plot.columns for piece in pieces(name)), 74.0, 104.0) + 4
+    left = room(plot.rows, 78.0, 220.0) + 14
+    heads = [wrap(name, cell_w - 4) for name in plot.columns]
     top = 15.0 * max(map(len, heads)) + 10
     extra_x = [
         gap if plot.mean_column and i == len(plot.columns) - 1 else 0.0 for i in range(len(plot.columns))
@@ -56,7 +57,7 @@ def _heat(plot: Heat) -> Markup:
             parts.append(text(x, top - 8 - 14 * (len(lines) - 1 - k), words, "middle", "label"))
     for i, name in enumerate(plot.rows):
         y = top + i * cell_h + extra_y[i]
-        parts.append(text(left - 10, y + cell_h / 2 + 4, name, "end", "label"))
+        parts.append(text(left - 10, y + cell_h / 2 + 4, shorten(name, left - 14), "end", "label"))
         for j, cell in enumerate(plot.cells[i]):
             x = left + j * cell_w + extra_x[j]
             inside = {"x": x + 1.5, "y": y + 1.5, "width": cell_w - 3, "height": cell_h - 3, "rx": 2}
@@ -161,13 +162,17 @@ def _mark(mark: Mark, style: str, place: Callable[[float], float], y: float, row
     )
 
 
-def _legend(plot: Intervals, x: float, y: float) -> list[Markup]:
-    parts = []
+def _legend(plot: Intervals, left: float, right: float) -> tuple[list[Markup], float]:
+    """Entries from left to right, in as many lines as they need; and the height they take."""
+    parts, x, y = [], left, 16.0
     for name, style in zip(plot.series, plot.styles, strict=True):
+        wide = 15 + advance(name) + 22
+        if x > left and x + wide > right:
+            x, y = left, y + 18
         parts.append(tag("g", MARKERS[style](x + 5, y - 4), class_=f"mark s-{style}"))
         parts.append(text(x + 15, y, name, "start", "label"))
-        x += 15 + CHARACTER * 1.05 * len(name) + 22
-    return parts
+        x += wide
+    return parts, y + 10
 
 
 def _axis(plot: Intervals, place: Callable[[float], float], top: float, bottom: float) -> list[Markup]:
@@ -192,12 +197,12 @@ def _axis(plot: Intervals, place: Callable[[float], float], top: float, bottom: 
 
 def _intervals(plot: Intervals) -> Markup:
     labels = [line.label for line in plot.lines if not line.heading]
-    left = max(84.0, min(230.0, CHARACTER * max(map(len, labels)) + 16))
+    left = room(labels, 68.0, 230.0) + 16
     dodge = 11.0
     span = 420.0 + 0.35 * max(0.0, 190.0 - left)
     width = left + span + 16
-    legend = 26.0 if len(plot.series) > 1 or plot.series != ("",) else 0.0
-    y = 10 + legend
+    legend, below = ([], 0.0) if plot.series == ("",) else _legend(plot, left, left + span)
+    y = 10 + below
     top = y
     rows = []
     for line in plot.lines:
@@ -210,12 +215,13 @@ def _intervals(plot: Intervals) -> Markup:
     def place(value: float) -> float:
         return left + (value - low) / (high - low) * span
 
-    parts = [*(_legend(plot, left, 16) if legend else ()), *_axis(plot, place, top, y)]
+    parts = [*legend, *_axis(plot, place, top, y)]
     for number, (line, start, tall, series) in enumerate(rows):
         if line.heading:
             parts.append(text(2, start + 19, line.label, "start", "group"))
             continue
-        parts.append(text(left - 12, start + tall / 2 + 4, line.label, "end", "label"))
+        label = shorten(line.label, left - 16)
+        parts.append(text(left - 12, start + tall / 2 + 4, label, "end", "label"))
         first = start + tall / 2 - dodge * (len(series) - 1) / 2
         for mark in line.marks:
             parts.append(
@@ -267,18 +273,18 @@ def strip(plot: Intervals) -> Markup:
 
 
 def _bars(plot: Bars) -> Markup:
-    left = max(84.0, min(230.0, CHARACTER * max(len(label) for label, _, _ in plot.rows) + 16))
+    left = room((label for label, _, _ in plot.rows), 68.0, 230.0) + 16
     span, tall, top = 380.0, 24.0, 32.0
-    width, height = left + span + 16, top + tall * len(plot.rows) + 26
+    width, height = left + span + 24, top + tall * len(plot.rows) + 26
     parts = []
     x = left
     for k, name in enumerate(plot.parts):
         parts.append(tag("rect", x=x, y=8, width=10, height=10, class_=f"part p{k % 4}"))
         parts.append(text(x + 15, 17, name, "start", "label"))
-        x += 15 + CHARACTER * len(name) + 24
+        x += 15 + advance(name) + 24
     for i, (label, shares, tip) in enumerate(plot.rows):
         y = top + i * tall
-        parts.append(text(left - 12, y + 15, label, "end", "label"))
+        parts.append(text(left - 12, y + 15, shorten(label, left - 16), "end", "label"))
         x = left
         pieces = []
         for k, share in enumerate(shares):
@@ -365,7 +371,7 @@ def _curve_legend(curves: tuple[Curve, ...], left: float, right: float) -> tuple
     """Entries from left to right, in as many lines as they need; and the height they take."""
     parts, x, y = [], left, 16.0
     for curve in curves:
-        wide = 31 + CHARACTER * 1.05 * len(curve.label) + 18
+        wide = 31 + advance(curve.label) + 18
         if x > left and x + wide > right:
             x, y = left, y + 18
         dashed = " dashed" if curve.dashed else ""

@@ -3,15 +3,48 @@
 from __future__ import annotations
 
 import math
+import unicodedata
+from collections.abc import Iterable
 
 from markupsafe import Markup, escape
 
 from . import wording as w
 
-__all__ = ["CHARACTER", "figure", "tag", "text", "tick_label", "ticks", "wrap"]
+__all__ = ["advance", "figure", "pieces", "room", "shorten", "tag", "text", "tick_label", "ticks", "wrap"]
 
-CHARACTER = 6.4
-"""Average advance of a character at 12 px, generous: labels must not be cut."""
+# advances at 12 px of DejaVu Sans, the widest of the usual system fonts
+_ADVANCES = {"ijlI": 3.6, " .,:;'|!-()[]ftr": 4.95, "wm@%MWÆŒ": 12.0}
+_ADVANCE = {character: width for group, width in _ADVANCES.items() for character in group}
+
+
+def advance(words: str) -> float:
+    """Pixels that a label of 12 px takes at most, in the fonts that systems have: a drawing cuts what it has no room for."""
+    return sum(map(_advance, words))
+
+
+def _advance(character: str) -> float:
+    if character in _ADVANCE:
+        return _ADVANCE[character]
+    if unicodedata.combining(character):
+        return 0.0
+    if character.islower() or character.isdigit():
+        return 7.7
+    return 12.5 if unicodedata.east_asian_width(character) in "WF" else 10.1
+
+
+def shorten(words: str, limit: float) -> str:
+    """The label, or as much of it as ``limit`` pixels hold, with an ellipsis."""
+    if advance(words) <= limit:
+        return words
+    kept = words
+    while kept and advance(kept) + 12 > limit:
+        kept = kept[:-1]
+    return kept.rstrip() + "…"
+
+
+def room(labels: Iterable[str], least: float, most: float) -> float:
+    """Pixels for a column of labels, between two bounds; beyond ``most``, labels are to be shortened."""
+    return max(least, min(most, max(map(advance, labels), default=0.0)))
 
 
 def tag(name: str, *children: Markup | str, **attributes: object) -> Markup:
@@ -44,17 +77,20 @@ def figure(width: float, height: float, alt: str, *children: Markup, fluid: bool
     )  # fmt: skip
 
 
-def wrap(words: str, limit: int) -> list[str]:
-    """Lines of at most ``limit`` characters, broken at hyphens and spaces; a longer word is cut."""
-    pieces = words.replace("-", "-\0").replace("_", "_\0").replace(" ", " \0").split("\0")
+def pieces(words: str) -> list[str]:
+    """What a line may end after: hyphens, underscores and spaces."""
+    return words.replace("-", "-\0").replace("_", "_\0").replace(" ", " \0").split("\0")
+
+
+def wrap(words: str, limit: float) -> list[str]:
+    """At most three lines of at most ``limit`` pixels, broken at hyphens and spaces; a longer word is shortened."""
     lines = [""]
-    for piece in pieces:
-        if lines[-1] and len((lines[-1] + piece).rstrip()) > limit:
+    for piece in pieces(words):
+        if lines[-1] and advance((lines[-1] + piece).rstrip()) > limit:
             lines.append("")
         lines[-1] += piece
-    return [
-        line.strip() if len(line.strip()) <= limit else line.strip()[: limit - 1] + "…" for line in lines
-    ][:3]
+    kept = lines[:2] + ["".join(lines[2:])] if len(lines) > 3 else lines
+    return [shorten(line.strip(), limit) for line in kept]
 
 
 def ticks(low: float, high: float, count: int = 6) -> list[float]:

@@ -20,7 +20,6 @@ __all__ = [
     "exploratory",
     "figure",
     "row",
-    "slimmed",
     "status",
     "status_column",
     "status_note",
@@ -30,6 +29,8 @@ __all__ = [
 ]
 
 ABSENT = w.ABSENT
+MEAN = "mean"
+"""What a mean over conditions or over targets is called in a row or a column."""
 
 
 @dataclass(frozen=True)
@@ -170,33 +171,6 @@ def grand(outline: Outline) -> Table:
     )
 
 
-def slimmed(outline: Outline, whole: Table) -> Table:
-    """For one column of a paper: of name, effect, interval, p, adjusted p, verdict, MDE, the companions go below."""
-
-    def narrow(r: Row) -> Row:
-        name, effect, interval, p, adjusted, verdict, mde, *_ = r.cells
-        label, _, role = name.text.partition(" (")
-        said = [*([role.rstrip(")")] if role else []), *(["expl."] if r.exploratory else [])]
-        return row(
-            Text(label, f"[{', '.join(said)}]" if said else ""),
-            Text(effect.text, interval.text, effect.strong),
-            Text(p.text, f"[{adjusted.text}]" if adjusted.text != ABSENT else ""),
-            Text(verdict.text.removeprefix("different but "), f"[MDE {mde.text}]"),
-            exploratory=r.exploratory,
-        )
-
-    first, effect, *_ = whole.columns
-    columns = (first, effect, *figure("p"), *text("Verdict"))
-    note = f" In brackets: {outline.level} interval, adjusted p, MDE. Negligible: not 0, but smaller than the margin."
-    blocks = tuple(Block(b.title, tuple(map(narrow, b.rows))) for b in whole.blocks)
-    return Table(whole.name, whole.caption, columns, blocks, whole.note + note, slim=True)
-
-
-def grand_paper(outline: Outline) -> Table:
-    """The answers for one column of a paper; df and seeds are in the note."""
-    return slimmed(outline, grand(outline))
-
-
 def effects_map(outline: Outline) -> Table:
     """Conditions in rows, targets in columns; the interval below each value."""
     columns = [t for t in (*outline.targets, ALL) if any(k[3] == t for k in outline.estimates)]
@@ -216,20 +190,20 @@ def effects_map(outline: Outline) -> Table:
                         w.points(e.value, 1)
                         + ("≈" if e.verdict == "equivalent" else "")
                         + outline.dagger(e.condition, e.target),
-                        w.interval(e.low, e.high, 1),
+                        w.bounds(e.low, e.high),
                         strong=e.verdict.startswith("different"),
                         tone=e.verdict,
                         italic=exploratory(e),
                     )
                     for e in found
                 ]
-                rows.append(row("mean" if c == ALL else c, *cells, rule=c == ALL and bool(rows)))
+                rows.append(row(MEAN if c == ALL else c, *cells, rule=c == ALL and bool(rows)))
             blocks.append(Block(where(outline, pair, tagged(contrast.name, contrast.role)), tuple(rows)))
     return Table(
         "effects",
         f"Effect by intermediate condition (rows) and target (columns), points, with {outline.level} "
         "intervals",
-        (*text("Intermediate"), *figure(*("mean" if t == ALL else outline.task(t) for t in columns))),
+        (*text("Intermediate"), *figure(*(MEAN if t == ALL else outline.task(t) for t in columns))),
         tuple(blocks),
         (
             w.test_note(used)
@@ -244,8 +218,8 @@ def effects_map(outline: Outline) -> Table:
 
 def _effect_row(outline: Outline, e: Estimate, *beside: str) -> Row:
     return row(
-        "mean" if e.condition == ALL else e.condition,
-        "mean" if e.target == ALL else outline.task(e.target) + outline.dagger(e.condition, e.target),
+        MEAN if e.condition == ALL else e.condition,
+        MEAN if e.target == ALL else outline.task(e.target) + outline.dagger(e.condition, e.target),
         Text(w.points(e.value), strong=e.verdict.startswith("different")),
         w.interval(e.low, e.high),
         w.p_value(e.p),
@@ -255,7 +229,6 @@ def _effect_row(outline: Outline, e: Estimate, *beside: str) -> Row:
         *status(outline, e),
         w.number(e.df, 1),
         w.p_value(e.p_equivalence),
-        str(e.seeds),
         *beside,
         exploratory=exploratory(e),
     )
@@ -279,6 +252,8 @@ def effects(outline: Outline, families: Iterable[str], name: str, caption: str, 
             blocks.append((title, found))
     # the p-values that stand beside, where this result has them
     extra = [(name, get) for name, get in _BESIDE if any(get(e) is not None for e in used)]
+    # the note says how many seeds there are; a column only where they differ
+    unequal = len({e.seeds for e in used}) > 1
     return Table(
         name,
         caption,
@@ -288,11 +263,20 @@ def effects(outline: Outline, families: Iterable[str], name: str, caption: str, 
             *text("Verdict"),
             *figure("MDE"),
             *status_column(outline),
-            *figure("df", "p (equiv.)", "Seeds", *(name for name, _ in extra)),
+            *figure("df", "p (equiv.)", *(name for name, _ in extra), *(["Seeds"] if unequal else [])),
         ),
         tuple(
             Block(
-                title, tuple(_effect_row(outline, e, *(w.p_value(get(e)) for _, get in extra)) for e in found)
+                title,
+                tuple(
+                    _effect_row(
+                        outline,
+                        e,
+                        *(w.p_value(get(e)) for _, get in extra),
+                        *([str(e.seeds)] if unequal else []),
+                    )
+                    for e in found
+                ),
             )
             for title, found in blocks
             if found
@@ -329,22 +313,23 @@ def gains(outline: Outline) -> Table:
                     if g is None
                     else Text(
                         w.points(g.value, 1) + outline.dagger(g.condition, g.target),
-                        w.interval(g.low, g.high, 1),
+                        w.bounds(g.low, g.high),
                         strong=w.finite(g.low, g.high) and g.low * g.high > 0,
                     )
                     for g in found
                 ]
-                rows.append(row("mean" if c == ALL else c, *cells, rule=c == ALL and bool(rows)))
+                rows.append(row(MEAN if c == ALL else c, *cells, rule=c == ALL and bool(rows)))
             blocks.append(Block(where(outline, pair, arm), tuple(rows)))
+    # one arm has no estimates, and its gains do not hold their tier
+    tier = f" (MWV-t, tier {w.tiers(outline.results.estimates)})" if outline.results.estimates else ""
     note = (
-        f"Points with {outline.level} intervals; seeds {w.span(seeds)}, df {w.span(dfs, 1)}. Bold: the "
-        "interval excludes 0, "
-        "not adjusted for the number of cells (exploratory)." + outline.dagger_note
+        f"Points with {outline.level} intervals{tier}; seeds {w.span(seeds)}, df {w.span(dfs, 1)}. Bold: the interval "
+        "excludes 0, not adjusted for the number of cells (exploratory)." + outline.dagger_note
     )
     return Table(
         "gains",
         "Gain of each arm from intermediate training (score after − score without)",
-        (*text("Intermediate"), *figure(*("mean" if t == ALL else outline.task(t) for t in columns))),
+        (*text("Intermediate"), *figure(*(MEAN if t == ALL else outline.task(t) for t in columns))),
         tuple(blocks),
         note,
     )
@@ -375,7 +360,7 @@ def languages(outline: Outline) -> Table:
             *figure("Effect", f"{outline.level} CI", "p (unadjusted)", "Shrunken", "Targets"),
         ),
         tuple(blocks),
-        "Points. Exploratory: p-values are not adjusted, and languages share their training runs. Shrunken: moved towards "
-        "the mean over languages (empirical Bayes), without the controls.",
+        f"Points. {w.basis(outline)}. Exploratory: p-values are not adjusted, and languages share their training runs. "
+        "Shrunken: moved towards the mean over languages (empirical Bayes), without the controls.",
         fold=True,
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 from .outline import Outline
 from .results import Estimate
@@ -11,6 +13,8 @@ from .results import Estimate
 __all__ = [
     "ABSENT",
     "VERDICTS",
+    "basis",
+    "bounds",
     "count",
     "describe",
     "duration",
@@ -26,6 +30,8 @@ __all__ = [
     "size",
     "span",
     "test_note",
+    "tiers",
+    "typeset",
     "verdict",
 ]
 
@@ -62,6 +68,26 @@ def interval(low: float | None, high: float | None, digits: int = 2) -> str:
     if not finite(low, high):
         return ABSENT
     return f"[{number(low, digits)}, {number(high, digits)}]"
+
+
+def bounds(low: float | None, high: float | None) -> str:
+    """An interval in points with one decimal; up to three where a bound that is not 0 would read as 0."""
+
+    def bound(value: float) -> str:
+        digits = next((d for d in (1, 2, 3) if round(abs(value), d) > 0), 1)
+        return number(value, digits)
+
+    if low is None or high is None or not finite(low, high):
+        return ABSENT
+    return f"[{bound(low)}, {bound(high)}]"
+
+
+_HYPHENS = re.compile(r"(?<![^\s(\[])-(?=\.?\d)")
+
+
+def typeset(words: str) -> str:
+    """A sentence made for terminals (``-1.63``) with the minus signs that tables have."""
+    return _HYPHENS.sub(_MINUS, words)
 
 
 def p_value(p: float | None) -> str:
@@ -159,13 +185,37 @@ def test_note(estimates: Iterable[Estimate]) -> str:
     rows = list(estimates)
     if not rows:
         return ""
-    tiers = ", ".join(sorted({e.tier for e in rows}))
     return (
-        f"Values in points (100 × metric). MWV-t, tier {tiers}; seeds {span(e.seeds for e in rows)}; "
-        f"{freedom(rows)} df {span((e.df for e in rows), 1)}; family and correction: {families(rows)}. "
+        f"Values in points (100 × metric). {_test(rows)} df {span((e.df for e in rows), 1)}; family and correction: "
+        f"{families(rows)}. "
         + ("Run variances of the map are moderated (empirical Bayes). " if moderated(rows) else "")
+        + (
+            "Two seeds carry no verdict: such rows are inconclusive whatever their p. "
+            if _provisional(rows)
+            else ""
+        )
         + "MDE: minimum detectable effect at 80 % power."
     )
+
+
+def tiers(rows: Iterable[Estimate]) -> str:
+    return ", ".join(sorted({e.tier for e in rows}))
+
+
+def _test(rows: list[Estimate]) -> str:
+    return f"MWV-t, tier {tiers(rows)}; seeds {span(e.seeds for e in rows)}; {freedom(rows)}"
+
+
+def basis(outline: Outline) -> str:
+    """Test, tier, seeds and kind of df of what stands beside the effects, whose languages are always fixed."""
+    rows = [e for e in outline.results.estimates if e.pair in outline.pairs]
+    # nothing beside a T3 effect draws languages anew but the effect itself
+    fixed = [replace(e, tier="T2") if e.tier == "T3" else e for e in rows]
+    return f"{_test(fixed)} df" if fixed else "MWV-t"
+
+
+def _provisional(rows: Iterable[Estimate]) -> bool:
+    return any(e.provisional for e in rows)
 
 
 def freedom(rows: Iterable[Estimate]) -> str:

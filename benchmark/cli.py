@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -114,9 +117,17 @@ def preregister(
     ] = False,
 ) -> None:
     """Freeze hypotheses, margins and seeds in a hashed file before test scores are read."""
+    from ..analysis.preregister import read_registration
     from .registration import preregister as register
 
-    print(register(suite, _options(out, device, precision, data=data, without=without), late=late))
+    path = register(suite, _options(out, device, precision, data=data, without=without), late=late)
+    if found := read_registration(path.parent):
+        when = "after test scores existed: nothing is confirmatory" if found.late else "before test scores"
+        print(
+            f"{len(found.hypotheses)} hypotheses, registered {found.registered}, {when}\nSHA-256 {found.sha256}",
+            file=sys.stderr,
+        )
+    print(path)
 
 
 @app.command()
@@ -165,8 +176,10 @@ def export(
     """Write predictions and scores in other projects' formats; needs only the core install."""
     from ..analysis.export import export as export_to
 
-    for path in export_to(folder, format_, to or folder / f"export-{format_}"):
-        print(path)
+    target = to or folder / f"export-{format_}"
+    with _written(target, "name a folder to write to with --to"):
+        for path in export_to(folder, format_, target):
+            print(path)
 
 
 @app.command("list")
@@ -281,7 +294,10 @@ def report(
     from ..analysis.headline import headline
     from ..analysis.report import rebuild
 
-    path = rebuild(folder)
+    with _written(
+        folder, "the report is written beside its outcomes: copy the folder to where you may write"
+    ):
+        path = rebuild(folder)
     _say(headline(folder))
     print(path)
 
@@ -299,6 +315,17 @@ def _version(
 
         print(__version__)
         raise typer.Exit
+
+
+@contextmanager
+def _written(where: Path, hint: str) -> Iterator[None]:
+    """A write-protected folder with a hint that this command can follow: it has no --out."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise
+        raise XtremexError(f"{where} cannot be written: {error.strerror}", hint) from None
 
 
 def _say(text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ from .caveats import caveats, differing, policy_words
 from .environment import describe
 from .plan import Cell, Plan
 from .policy import in_short
-from .store import Store, digest
+from .store import MANIFEST, Store, digest
 from .suite import Exemption, Pair, Suite
 
 __all__ = ["RECORD", "design_record", "suite_record"]
 
-RECORD = 3
+RECORD = 4
 """Raised when the record says more, or says it otherwise, of the same results; finished folders then get theirs anew.
 
 ``format``, unlike it, is raised when older readers would misread it.
@@ -41,13 +42,20 @@ def suite_record(plan: Plan, store: Store, schedules: list[dict[str, Any]]) -> d
     seconds = sum(meta["seconds"] for meta in metas.values())
     disk = sum(file["bytes"] for manifest in manifests.values() for file in manifest["files"].values())
     stages = digest([sorted({line["fingerprint"] for line in schedules})])
-    members = {task.name: task for tasks in suite.conditions.values() for task in tasks}
+    members = _intermediate(suite)
     return {
         "format": 1,
         "record": RECORD,
         "key": plan.key,
         "version": environment.get("xtremex", "unknown"),
-        "suite": {"name": suite.name, "title": suite.title, "notice": suite.notice, "digest": suite.digest},
+        "suite": {
+            "name": suite.name,
+            "title": suite.title,
+            "notice": suite.notice,
+            "digest": suite.digest,
+            "setup": suite.setup,
+        },
+        "scored": _scored(plan, store),
         "pairs": [_pair(pair, plan, metas) for pair in suite.pairs],
         "backbones": {name: _backbone(backbone, plan, metas) for name, backbone in suite.backbones.items()},
         "grounding": _grounding(suite),
@@ -85,14 +93,22 @@ def design_record(plan: Plan) -> dict[str, Any]:
     """What of ``suite.json`` a plan knows before anything was run: all that a registration freezes."""
     suite = plan.suite
     return {
-        "suite": {"name": suite.name, "digest": suite.digest},
+        "suite": {"name": suite.name, "digest": suite.digest, "setup": suite.setup},
         "pairs": [_pair_design(pair) for pair in suite.pairs],
         "conditions": _conditions(suite),
         "targets": [_target_design(task) for task in plan.targets],
         "seeds": list(suite.seeds),
         "stages": _stages(suite),
         "analysis": asdict(suite.analysis),
+        "backbones": {name: {"revision": _revision(backbone)} for name, backbone in suite.backbones.items()},
+        "intermediate_tasks": [
+            {"task": name, "revision": _data(task)} for name, task in _intermediate(suite).items()
+        ],
     }
+
+
+def _intermediate(suite: Suite) -> dict[str, Task]:
+    return {task.name: task for tasks in suite.conditions.values() for task in tasks}
 
 
 def _stages(suite: Suite) -> dict[str, Any]:
@@ -132,6 +148,7 @@ def _target_design(task: Task) -> dict[str, Any]:
         "languages": list(task.languages),
         "retention": task.kind == "image-text",
         "version": task.version,
+        "revision": _data(task),
     }
 
 
@@ -236,7 +253,6 @@ def _target(task: Task, described: dict[str, Any], store: Store, plan: Plan) -> 
         "view": views[0],
         "views": views,
         "benchmark": task.benchmark,
-        "revision": _data(task),
         "licence": task.licence,
         "description": task.description,
         "baselines": described["baselines"],
@@ -295,6 +311,17 @@ def _run(cell: Cell, meta: dict[str, Any], plan: Plan, metas: dict[str, dict[str
         "seconds": meta["seconds"],
         "job": cell.job,
     }
+
+
+def _scored(plan: Plan, store: Store) -> str | None:
+    """UTC time of the earliest test score in the store: what is registered later was not registered before."""
+    files = [
+        store.folder(job.type, job.key) / MANIFEST for job in plan.jobs.values() if job.type == "evaluate"
+    ]
+    if not files:
+        return None
+    first = min(file.stat().st_mtime for file in files)
+    return datetime.fromtimestamp(first, UTC).isoformat(timespec="seconds")
 
 
 def _commit() -> str | None:

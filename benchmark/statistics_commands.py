@@ -30,6 +30,15 @@ def power(
     run_sd: Annotated[
         float | None, typer.Option(help="Without DIR: SD of one run's score on a target, in points.")
     ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            help="With --run-sd: a built-in suite or a TOML file; its targets, conditions, test sizes and cost."
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="With --suite: folder whose finished jobs tell times.")] = Path(
+        "runs"
+    ),
     run_language_sd: Annotated[
         float, typer.Option(help="SD of one run in one language beyond that, in points.")
     ] = 0.6,
@@ -40,7 +49,9 @@ def power(
     targets: Annotated[int, typer.Option(help="Target tasks.")] = 9,
     conditions: Annotated[int, typer.Option(help="Intermediate conditions, `none` not counted.")] = 9,
     languages: Annotated[int, typer.Option(help="Test languages of a target.")] = 15,
-    examples: Annotated[int, typer.Option(help="Test examples of a language.")] = 1000,
+    examples: Annotated[
+        int, typer.Option(help="Test examples of a language; of a suite, where none are declared.")
+    ] = 1000,
     json: Json = False,
 ) -> None:
     """What an experiment can see with so many seeds, from a pilot's outcomes or from stated SDs."""
@@ -50,24 +61,38 @@ def power(
     asked: dict[str, Any] = {"seeds": _numbers(seeds), "effect": effect, "power": power_}
     if (folder is None) == (run_sd is None):
         raise AnalysisError(
-            "power needs to know how much runs vary",
+            "power needs to know how much runs vary"
+            if folder is None
+            else f"both {folder} and --run-sd say how much runs vary",
             "`xtremex power DIR` takes it from a pilot's outcomes, `xtremex power --run-sd 0.5` from you (points)",
+        )
+    if folder is not None and suite is not None:
+        raise AnalysisError(
+            f"both {folder} and --suite {suite} say what is planned",
+            "`xtremex power DIR` plans from a pilot's outcomes, `--suite` a suite that has not run",
         )
     if folder is not None:
         from ..analysis.outcomes import read_record
 
         plan = pilot_plan(read_record(folder), pair=pair, alpha=alpha, **asked)
     else:
+        design = None
+        if suite is not None:
+            from .power_design import suite_design
+
+            design = suite_design(suite, examples, out)
+            asked |= {"source": "suite", "seconds_per_seed": design.seconds_per_seed, "basis": design.basis}
         components = stated_components(
             run_sd=run_sd or 0.0,
             run_language_sd=run_language_sd,
             checkpoint_sd=checkpoint_sd,
             languages=languages,
             examples=examples,
-            targets=targets,
+            targets=targets if design is None else design.targets,
             score=score,
         )
-        plan = design_plan(components, conditions, alpha=0.05 if alpha is None else alpha, **asked)
+        of = conditions if design is None else design.conditions
+        plan = design_plan(components, of, alpha=0.05 if alpha is None else alpha, **asked)
     print_json(plan.to_json()) if json else print_power(plan)
 
 
@@ -82,6 +107,7 @@ def calibrate(
     from ..analysis.calibrate import calibrate_suite
     from ..analysis.outcomes import read_record
     from ..analysis.planning import chosen_pair
+    from ..analysis.settings import Settings
     from .statistics_tables import counting, print_calibration, print_json
 
     record = read_record(folder)
@@ -91,7 +117,7 @@ def calibrate(
     if json:
         print_json({"pair": pair, "datasets": datasets, "seed": seed, "rows": rows})
     else:
-        print_calibration(rows, pair, float(record.suite["analysis"]["alpha"]))
+        print_calibration(rows, pair, Settings.of(record.suite))
 
 
 def crosscheck(

@@ -18,8 +18,10 @@ from rich.text import Text
 from ..analysis.calibrate import IN_USE, Calibrated
 from ..analysis.compare import Comparison, Difference
 from ..analysis.map_checks import Checked
+from ..analysis.moderation import SMALLEST_FAMILY
 from ..analysis.planning import Plan, Planned
-from ..analysis.wording import duration, interval, number, p_value, points, verdict
+from ..analysis.settings import Settings
+from ..analysis.wording import count, duration, interval, number, p_value, points, verdict
 from .screen import console, folded, print_table
 
 __all__ = [
@@ -56,7 +58,8 @@ def _plain(value: Any) -> Any:
 def counting(total: int, what: str) -> Iterator[Callable[[], None]]:
     """A bar on stderr where that is a terminal; yields what to call after each."""
     columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    screen = Console(stderr=True)
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
 
@@ -84,15 +87,16 @@ def print_power(plan: Plan) -> None:
     if plan.source == "pilot":
         _say(
             target,
-            f"Planned from the outcomes of {plan.pair}: {len(plan.components.targets)} targets, "
-            f"{plan.conditions} intermediate conditions.",
+            f"Planned from the outcomes of {plan.pair}: {count(len(plan.components.targets), 'target')}, "
+            f"{count(plan.conditions, 'intermediate condition')}.",
         )
     else:
+        tests = f" in {count(len(first.sizes), 'language')} of {first.sizes[0]} examples"
         _say(
             target,
             f"Planned from stated SDs: run {_sd(first.run)}, run and language {_sd(first.run_language)}, "
-            f"checkpoint {_sd(plan.components.checkpoint)} points; {len(plan.components.targets)} targets in "
-            f"{len(first.sizes)} languages of {first.sizes[0]} examples, {plan.conditions} conditions.",
+            f"checkpoint {_sd(plan.components.checkpoint)} points; {count(len(plan.components.targets), 'target')}"
+            f"{tests if plan.source == 'stated' else ' of the suite'}, {count(plan.conditions, 'condition')}.",
         )
     _say(
         target,
@@ -107,22 +111,37 @@ def print_power(plan: Plan) -> None:
             _named(planned),
             f"{plan.alpha:g}{of}",
             *(number(row.mde) for row in planned.rows),
-            "never" if planned.needed is None else str(planned.needed),
+            _needed(planned, plan.effect),
         )
     print_table(table, target)
     if plan.seconds_per_seed is not None:
         costs = ", ".join(f"{s}: {duration(s * plan.seconds_per_seed)}" for s in seeds)
-        _say(target, f"Compute time of all cells by seeds, as this suite took: {costs}.")
-    if any(planned.needed is None for planned in plan.effects):
+        _say(target, f"Compute time of all cells by seeds: {costs} ({plan.basis}).")
+    elif plan.basis:
+        _say(target, f"Compute time unknown ({plan.basis}).")
+    if any(_needed(planned, plan.effect) == "never" for planned in plan.effects):
         _say(
             target,
             "never: the test examples alone hide it; more examples or languages help, more seeds do not.",
+        )
+    cells = max(planned.comparisons for planned in plan.effects)
+    if cells >= SMALLEST_FAMILY:
+        _say(
+            target,
+            f"alpha / {cells}: the first step of Holm over the map. Its test moderates the run variances of cells like "
+            "these, which finds more at few seeds than this row says.",
         )
     if plan.source == "pilot":
         _say(
             target,
             "The pilot's SDs are estimates themselves: plan a seed more than a row says.",
         )
+
+
+def _needed(planned: Planned, effect: float) -> str:
+    if planned.needed is not None:
+        return str(planned.needed)
+    return "never" if planned.floor >= effect else "> 1000"
 
 
 def _sd(variance: float) -> str:
@@ -135,9 +154,9 @@ def _named(planned: Planned) -> str:
     return f"{what}, {over}"
 
 
-def print_calibration(rows: Sequence[Calibrated], pair: str, alpha: float) -> None:
+def print_calibration(rows: Sequence[Calibrated], pair: str, settings: Settings) -> None:
     """The mean over targets (or the only target) first, then error rates by target."""
-    target = console()
+    target, alpha = console(), settings.alpha
     scopes = list(dict.fromkeys(row.scope for row in rows))
     main = "*" if "*" in scopes else scopes[0]
     datasets, error = rows[0].datasets, rows[0].standard_error
@@ -149,6 +168,10 @@ def print_calibration(rows: Sequence[Calibrated], pair: str, alpha: float) -> No
         "coverage of its interval and width in points; Monte-Carlo error "
         f"{_share(error)}.",
     )
+    if settings.df != "welch":
+        _say(target, f"Degrees of freedom of the test in use: {settings.df}, as the suite asks.")
+    if settings.tier != "T2":
+        _say(target, f"The suite asks for tier {settings.tier}; T2 is simulated: languages stay as they are.")
     table = _table("test", "error rate", "coverage", "width", "too often")
     for row in (row for row in rows if row.scope == main):
         # beyond what chance makes of a rate at the bar
@@ -169,7 +192,8 @@ def print_calibration(rows: Sequence[Calibrated], pair: str, alpha: float) -> No
         methods = list(dict.fromkeys(row.method for row in rows))
         table = _table("target", *(method.split()[0].rstrip(",") for method in methods))
         for scope in single:
-            table.add_row(scope, *(_share(by[method, scope].error) for method in methods))
+            found = [by.get((method, scope)) for method in methods]
+            table.add_row(scope, *("-" if row is None else _share(row.error) for row in found))
         print_table(table, target)
 
 

@@ -14,14 +14,13 @@ from ..door import build, read_toml
 from ..errors import SuiteError, unknown
 from ..models.catalogue import Backbone, backbones, check_loadable, get, parse_backbone
 from ..models.grounding import GroundingConfig
-from ..models.pairs import expand
-from ..models.pairs import pairs as catalogue_pairs
 from ..tasks.base import Task
 from ..tasks.catalogue import Declarations, load_tasks, tasks
 from ..tasks.contamination import known_overlaps
 from ..tasks.kinds import kind
 from ..tasks.places import COMMIT, Places
 from ..tasks.sources import SharedTraining, located
+from .pairs import take_pairs
 from .schema import (
     Analysis,
     Arm,
@@ -60,6 +59,8 @@ class Suite:
 
     path: Path
     digest: str
+    setup: str
+    """Digest of what the file says of encoders, data and training beyond stages and names: comments and titles aside."""
     name: str
     title: str
     notice: str
@@ -111,7 +112,7 @@ def load_suite(name_or_path: str, places: Places | None = None, without: Sequenc
             else SuiteError(f"{path}: no such file", f"give a suite file, or one of: {', '.join(shipped)}")
         )
     table = read_toml(path)
-    taken = _from_catalogue(table, path)
+    taken = take_pairs(table, path)
     raw = _leave_out(build(SuiteFile, table, str(path)), without, path)
     check_shape(raw, path)
     places = places or Places()
@@ -136,6 +137,7 @@ def load_suite(name_or_path: str, places: Places | None = None, without: Sequenc
         digest=hashlib.sha256(
             path.read_bytes() + "".join([*taken, *(f"|without {x}" for x in without)]).encode()
         ).hexdigest(),
+        setup=_setup(raw),
         name=raw.name,
         title=raw.title,
         notice=raw.notice,
@@ -163,29 +165,17 @@ def load_suite(name_or_path: str, places: Places | None = None, without: Sequenc
     )
 
 
-def _from_catalogue(table: dict[str, Any], path: Path) -> list[str]:
-    """Write out the pairs that name one of the catalogue (``from``), the suite's own keys on top.
+SPELLED = frozenset(
+    ("name", "title", "notice", "seeds", "conditions", "targets", "intermediate", "target", "per_task")
+    + ("analysis", "untrained", "contamination", "expected")
+)
+"""Keys that a registered design spells out (`analysis/preregister.py`), or that determine no score."""
 
-    Returns what was taken: it determines the results as the file does.
-    """
-    taken = []
-    pairs = table.get("pairs")
-    for index, pair in enumerate(pairs if isinstance(pairs, list) else ()):
-        if not isinstance(pair, dict) or "from" not in pair:
-            continue
-        name = pair.pop("from")
-        where = f"{path}: pairs[{index}].from"
-        if not isinstance(name, str):
-            raise SuiteError(f"{where}: expected str, found `{name!r}`", "one table [[pairs]] for each pair")
-        if name not in catalogue_pairs():
-            raise unknown("pair", name, catalogue_pairs(), where)
-        arms, contrasts, note = expand(name)
-        known = {"name": name, "contrasts": contrasts, "note": note} | pair
-        own = pair.get("arms", {})
-        # what is no table is left to `build`, which says so
-        pair |= known | {"arms": arms | own if isinstance(own, dict) else own}
-        taken.append(f"|from {json.dumps([arms, contrasts])}")
-    return taken
+
+def _setup(raw: SuiteFile) -> str:
+    rest = {key: value for key, value in asdict(raw).items() if key not in SPELLED}
+    rest["pairs"] = [{key: pair[key] for key in ("name", "arms", "policy")} for pair in rest["pairs"]]
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _typed(pair: Pair, path: Path) -> Pair:

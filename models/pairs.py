@@ -8,6 +8,7 @@ Built-in ones live in ``pairs.toml`` beside this file; a package of the entry-po
     contrasts = [{ plus = "vision", minus = "text" }, { plus = "distilled", minus = "text", role = "placebo" }]
     note = "what differs besides the images"
     evidence = "how we know that the arms have one ancestor"
+    dose = ["text", "distilled", "vision"]   # where the arms are steps of one exposure; a list of controls has none
     [my-ladder.arms]       # role = backbone, from the least exposure to the most
     text = "xlm-roberta-base"
     distilled = "my-encoder"
@@ -57,6 +58,9 @@ class Entry:
     """What differs between the arms besides the images."""
     evidence: str
     """How the ancestor is known."""
+    dose: tuple[str, ...] = ()
+    """Roles of a ladder that are steps of one exposure, the least first; empty where its arms are controls of each other,
+    which have an order in the table but none in what they saw."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +83,8 @@ class Expanded(NamedTuple):
     contrasts: list[dict[str, str]]
     """Tables of ``plus``, ``minus`` and ``role``."""
     note: str
+    ladder: list[str]
+    """The roles of ``dose``: the report tests the trend of their gains."""
 
 
 def parse_pair(name: str, entry: Mapping[str, Any], where: str, *, package: str = "") -> CataloguePair:
@@ -128,6 +134,13 @@ def _check_names(name: str, parsed: Entry, where: str) -> None:
                 raise unknown("arm", role, parsed.arms, f"{where}.contrasts")
         if contrast.plus == contrast.minus:
             raise SuiteError(f"{where}.contrasts: `{contrast.plus}` is compared with itself")
+    for role in parsed.dose:
+        if role not in parsed.arms:
+            raise unknown("arm", role, parsed.arms, f"{where}.dose")
+    if parsed.dose and not 3 <= len(set(parsed.dose)) == len(parsed.dose):
+        raise SuiteError(
+            f"{where}.dose = {list(parsed.dose)}", "three or more arms, each once, the least exposure first"
+        )
 
 
 def _backbone(name: str, where: str) -> Backbone:
@@ -170,7 +183,7 @@ def get(name: str) -> CataloguePair:
 
 
 def expand(name: str) -> Expanded:
-    """The arms, contrasts and note of the pair called ``name``, as a suite would write them.
+    """The arms, contrasts, note and ladder of the pair called ``name``, as a suite would write them.
 
     The arms are not pinned: ``xtremex fetch`` pins the commits of hub checkpoints, as of every backbone.
 
@@ -182,4 +195,5 @@ def expand(name: str) -> Expanded:
         {role: {"backbone": backbone} for role, backbone in pair.arms.items()},
         [{"plus": c.plus, "minus": c.minus, "role": c.role} for c in pair.contrasts],
         pair.note,
+        list(pair.dose),
     )

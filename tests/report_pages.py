@@ -17,6 +17,7 @@ TABLES = (
         "failures",
         "gains",
         "grand",
+        "means",
         "placebo_difference",
         "power",
         "replicability",

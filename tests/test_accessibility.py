@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from axe import Chromium, audit, axe_source, chromium, pale_text, prepare
 from demo_outcomes import write_demo
+from made_results import made_results
 
 from xtremex.analysis import report
-from xtremex.analysis.report import rebuild
+from xtremex.analysis.report import rebuild, write_report
 
 BAD = """<html><body><img src="https://evil.example/x.png"><p style="color: #ccc; background: #fff">pale words</p>
 <details><p style="color: #bbb; background: #fff">hidden</p></details><div class="scroll" style="background:
@@ -92,3 +93,70 @@ def test_every_figure_is_reached_and_read_by_keyboard(page: Chromium, folder: Pa
     page.call("Input.dispatchKeyEvent", type="keyDown", key="ArrowRight", code="ArrowRight")
     second = page.run(label)
     assert first and second and first != second
+
+
+CUT = """[...document.querySelectorAll('.scroll svg')].flatMap(drawing => {
+  const edge = drawing.getBoundingClientRect();
+  return [...drawing.querySelectorAll('text')].filter(x => x.getBoundingClientRect().left < edge.left - .5
+    || x.getBoundingClientRect().right > edge.right + .5).map(x => x.textContent);
+})"""
+HEADS = """[...document.querySelectorAll('#effects svg')].flatMap(drawing => {
+  const heads = [...drawing.querySelectorAll('text.label[text-anchor=middle]')].map(x => x.getBoundingClientRect());
+  return heads.flatMap((a, i) => heads.slice(i + 1).filter(b => a.left < b.right && b.left < a.right && a.top < b.bottom
+    && b.top < a.bottom).map(b => [a.left, b.left]));
+})"""
+
+
+ENDLESS = "an-intermediate-condition-with-a-name-of-many-words"
+
+
+@pytest.mark.parametrize("conditions", [("nli", "commonsenseqa"), ("nli", "mmmmmmmmmmmmm"), ("nli", ENDLESS)])
+def test_names_are_not_cut_by_their_drawings(
+    page: Chromium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conditions: tuple[str, ...]
+) -> None:
+    """XTREME's longest names, wide ones, and one that no drawing has room for: it ends in an ellipsis."""
+    monkeypatch.setattr(report, "write_figures", lambda wanted, folder: [])
+    write_report(made_results(conditions=conditions, targets=("mini-classification", "mini-xnli")), tmp_path)
+    page.open(tmp_path / "report.html", width=1280)
+    assert page.run(CUT) == []
+    assert page.run(HEADS) == []
+    labels = set(page.run("[...document.querySelectorAll('svg text')].map(x => x.textContent)"))
+    assert "classification" in labels
+    if ENDLESS in conditions:
+        assert any(label.startswith("an-intermediate-") and label.endswith("…") for label in labels)
+    else:
+        assert set(conditions) <= labels
+
+
+def test_rows_keep_their_names_on_a_phone(page: Chromium, folder: Path) -> None:
+    """However far a wide table is scrolled, what a number belongs to stands beside it."""
+    page.open(folder / "report.html", width=390)
+    prepare(page)
+    wide = page.run(
+        "[...document.querySelectorAll('div.scroll')].filter(x => x.scrollWidth > x.clientWidth + 40).length"
+    )
+    assert wide > 3
+    outside = page.run("""[...document.querySelectorAll('div.scroll')].flatMap(box => {
+      box.scrollLeft = box.scrollWidth;
+      const edge = box.getBoundingClientRect();
+      const names = [...box.querySelectorAll('tbody th[scope=row], .named td:nth-child(2)')];
+      return names.filter(x => x.getBoundingClientRect().left < edge.left - 1 || x.getBoundingClientRect().right
+        > edge.right).map(x => x.textContent);
+    })""")
+    assert outside == []
+
+
+def test_nothing_is_lost_on_paper(page: Chromium, folder: Path) -> None:
+    """In print, folded tables are open and have their names; nothing scrolls."""
+    page.open(folder / "report.html", width=1280)
+    folded = page.run("document.querySelectorAll('details').length")
+    assert folded > 3
+    page.run("window.dispatchEvent(new Event('beforeprint')); true")
+    page.call("Emulation.setEmulatedMedia", media="print")
+    assert page.run("document.querySelectorAll('details[open]').length") == folded
+    shown = page.run("""[...document.querySelectorAll('details caption')].map(x => x.getBoundingClientRect())
+      .filter(x => x.height > 10 && x.width > 100).length""")
+    assert shown == folded
+    assert page.run("getComputedStyle(document.querySelector('nav')).display") == "none"
+    assert page.run("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
+    page.call("Emulation.setEmulatedMedia", media="")

@@ -1,11 +1,17 @@
 """Calibration of a suite's own design: the generator's dependence, the field's error rates, the bars in short."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from demo_outcomes import TARGETS, write_demo
 from scipy.integrate import quad
 from scipy.stats import binomtest, norm, rankdata, ttest_1samp
+from test_power import simulated_record
 
+from xtremex.analysis import calibrate as calibrate_module
+from xtremex.analysis import fit as fit_module
+from xtremex.analysis import simulate as simulate_module
 from xtremex.analysis.calibrate import (
     IN_USE,
     calibrate_components,
@@ -15,11 +21,12 @@ from xtremex.analysis.calibrate import (
     planned,
     scenario_of,
 )
-from xtremex.analysis.estimator import Cell, Examples
+from xtremex.analysis.estimator import Cell, Examples, Term, contrast, estimate
 from xtremex.analysis.habits import HABITS, Drawn
 from xtremex.analysis.outcomes import read_record
+from xtremex.analysis.pilot import variance_components
 from xtremex.analysis.power import Components
-from xtremex.analysis.simulate import SCENARIOS, Scenario, calibrate
+from xtremex.analysis.simulate import SCENARIOS, Scenario, calibrate, simulate
 from xtremex.errors import AnalysisError
 
 
@@ -46,6 +53,15 @@ def test_planned_agrees_with_the_reference():
 
 SHORT = {
     "seeds": Scenario(seeds=8, languages=5, examples=120, sd_run=0.01),
+    "an effect": Scenario(seeds=4, languages=5, examples=200, mean=0.85, effect=0.04),
+    "runs alike": Scenario(seeds=4, languages=4, examples=100, sd_run=0.0, sd_run_language=0.0),
+    "paragraphs": Scenario(
+        seeds=4, languages=3, examples=300, sd_run=0.002, cluster_size=10, difficulty=(0.2, 0.5)
+    ),
+    "parallel paragraphs": Scenario(
+        seeds=4, languages=4, examples=300, sd_run=0.002, cluster_size=5, difficulty=(0.2, 0.5), parallel=True
+    ),
+    "unlike test sizes": Scenario(seeds=4, languages=4, examples=(400, 200, 100, 30), sd_run=0.003),
     "languages": Scenario(seeds=4, languages=30, examples=40, sd_run_language=0.015),
     "noisy cell": Scenario(seeds=(3, 5, 5, 5), languages=6, examples=120, sd_run=(0.02, 0.005, 0.005, 0.005)),
     "shared test set": Scenario(seeds=3, languages=8, examples=150, sd_run=0.003, parallel=True),
@@ -53,19 +69,103 @@ SHORT = {
 }
 
 
+def kept(scenario, bar=0.06, datasets=300, seed=5):
+    """Type I at most ``bar`` and width at most 1.2 of the formula's, both to Monte-Carlo error; and not too narrow."""
+    result = calibrate(scenario, datasets, seed=seed)
+    often = binomtest(round(result.rejection * datasets), datasets, bar, alternative="greater").pvalue
+    return often > 0.005 and 0.9 < result.mean_width / (100 * planned(scenario).width) < 1.2
+
+
 @pytest.mark.parametrize("name", SHORT)
 def test_bars_in_short(name):
-    """Type I at most .06 and width at most 1.2 of the formula's, both to Monte-Carlo error (300 data sets)."""
-    result = calibrate(SHORT[name], 300, seed=5)
-    assert binomtest(round(result.rejection * 300), 300, 0.06, alternative="greater").pvalue > 0.005
-    assert 0.85 < result.mean_width / (100 * planned(SHORT[name]).width) < 1.2
+    assert kept(SHORT[name])
+
+
+SHARED = Scenario(seeds=4, tasks=4, languages=5, examples=80, sd_checkpoint=0.02)
 
 
 def test_tasks_that_share_checkpoints():
-    scenario = Scenario(seeds=4, tasks=4, languages=5, examples=80, sd_checkpoint=0.02)
-    result = calibrate(scenario, 300, seed=3)
-    assert binomtest(round(result.rejection * 300), 300, 0.08, alternative="greater").pvalue > 0.005
-    assert 0.85 < result.mean_width / (100 * planned(scenario).width) < 1.2
+    assert kept(SHARED, bar=0.08)
+
+
+def without_examples(patch):
+    whole = Examples.variance
+    patch.setattr(Examples, "variance", lambda self, d, w: (0.0, whole(self, d, w)[1]))
+
+
+def with_every_runs_noise_twice(patch):
+    whole = Cell._reduced.__func__
+    patch.setattr(
+        Cell,
+        "_reduced",
+        classmethod(lambda *of: replace(cell := whole(*of), within=np.zeros_like(cell.within))),
+    )
+
+
+def with_test_sets(**changed):
+    """The variance as if the test sets were built otherwise."""
+
+    def breaks(patch):
+        whole = Examples.variance
+        patch.setattr(
+            Examples,
+            "variance",
+            lambda self, d, w: whole(
+                replace(self, **{k: getattr(self, v) if v else False for k, v in changed.items()}), d, w
+            ),
+        )
+
+    return breaks
+
+
+def with_pooled_df(patch):
+    patch.setattr(simulate_module, "estimate", lambda terms, **how: estimate(terms, **how | {"df": "pooled"}))
+
+
+def with_normal_quantiles(patch):
+    patch.setattr(fit_module, "stdtrit", lambda df, p: norm.ppf(p))
+
+
+def with_runs_of_their_own_per_task(patch):
+    def apart(terms, **how):
+        renamed = [
+            Term({(i, k): c for k, c in t.cells.items()}, {(i, k): c for k, c in t.coefficients.items()})
+            for i, t in enumerate(terms)
+        ]
+        return estimate(renamed, **how)
+
+    patch.setattr(simulate_module, "estimate", apart)
+
+
+@pytest.mark.parametrize(
+    ("breaks", "scenario", "bar"),
+    [
+        (without_examples, SHORT["runs alike"], 0.06),
+        (with_every_runs_noise_twice, SHORT["runs alike"], 0.06),
+        (with_test_sets(parallel=""), SHORT["shared test set"], 0.06),
+        (with_test_sets(cluster="example"), SHORT["paragraphs"], 0.06),
+        (with_test_sets(cluster="example"), SHORT["parallel paragraphs"], 0.06),
+        (with_pooled_df, SHORT["noisy cell"], 0.06),
+        (with_normal_quantiles, SHARED, 0.08),
+        (with_runs_of_their_own_per_task, SHARED, 0.08),
+    ],
+)
+def test_bars_are_not_kept_by_a_broken_estimator(breaks, scenario, bar, monkeypatch):
+    breaks(monkeypatch)
+    assert not kept(scenario, bar)
+
+
+def test_power_of_the_formula_is_found_in_simulated_data():
+    """An effect that the plan says is found in four of five experiments (300 of them: Monte-Carlo error .023)."""
+    scenario = replace(SHORT["seeds"], seeds=4, sd_effect_language=0.0)
+    scenario = replace(scenario, effect=planned(scenario).mde(0.8))
+    rng = np.random.default_rng(2)
+    found = 0
+    for _ in range(300):
+        [task] = simulate(scenario, rng)
+        fit = contrast(task.cells(), scenario.coefficients)
+        found += fit.p is not None and fit.p < 0.05
+    assert found / 300 == pytest.approx(0.8, abs=0.07)
 
 
 def test_language_tier_covers_the_effect_before_languages():
@@ -146,3 +246,56 @@ def test_suite(tmp_path):
     assert rows == calibrate_suite(record, 20, habits=["t over languages"])
     with pytest.raises(AnalysisError, match="0 data sets"):
         calibrate_suite(record, 0)
+
+
+def test_suite_is_simulated_with_its_own_seeds_and_df(tmp_path, monkeypatch):
+    """One more seed without than with an intermediate task, in one arm; and pooled df, which the suite asks for."""
+    folder = write_demo(
+        tmp_path, targets=TARGETS[:1], conditions=("none", "nli"), languages=("en", "de"), seeds=4
+    )
+    record = read_record(folder)
+    grid = record.cells["muse", "mini-inference"]
+    cell = grid["vision", "nli"]
+    grid["vision", "nli"] = replace(cell, seeds=cell.seeds[:3], scores=cell.scores[:3])
+    asked = {}
+    monkeypatch.setattr(
+        calibrate_module,
+        "calibrate_components",
+        lambda components, seeds, *_, **how: asked.update(seeds=seeds, **how),
+    )
+    record.suite["analysis"] = {"df": "pooled", "alpha": 0.1}
+    calibrate_suite(record, 5)
+    assert asked["seeds"] == (3, 4, 4, 4) and asked["df"] == "pooled" and asked["alpha"] == 0.1
+
+
+def test_no_test_over_one_language():
+    one = Components.stated(languages=1, examples=50)
+    methods = {row.method for row in calibrate_components(one, 3, 4)}
+    assert methods == {IN_USE, *HABITS} - {"t over languages", "Wilcoxon over languages"}
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        Scenario(seeds=20, languages=8, examples=1500, parallel=True),
+        Scenario(seeds=40, languages=8, examples=(600, 300, 150, 100) * 2, difficulty=(0.3, 0.3)),
+    ],
+    ids=["parallel", "unlike sizes"],
+)
+def test_a_pilots_test_sets_are_simulated_as_they_are(scenario):
+    """From simulated outcomes to components to a scenario: the variance over examples that was put in comes out.
+
+    Over other data sets the ratio has a mean of .99 and an SD of .05 (parallel: 1,499 df of four cells' items).
+    """
+    [target] = variance_components(simulated_record(scenario), "pair").targets
+    found = scenario_of(target, (3, 4, 5, 6))
+    assert found.parallel == scenario.parallel and found.seeds == (3, 4, 5, 6)
+    assert np.allclose(np.array(found.sizes) / scenario.sizes, 1, atol=0.05)
+    assert planned(found).v_examples == pytest.approx(planned(scenario).v_examples, rel=0.15)
+    if scenario.parallel:
+        assert found.parallel_share == pytest.approx(0.6, abs=0.15)
+
+
+def test_language_tier_of_f1_has_no_known_truth():
+    with pytest.raises(AnalysisError, match="no closed form"):
+        calibrate(SCENARIOS["f1"], 1, tier="T3")

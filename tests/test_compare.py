@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from demo_outcomes import TARGETS, write_demo
 from scipy.stats import false_discovery_control, ttest_ind
+from scipy.stats import t as student_t
 from small_suite import xtremex
 
 from xtremex.analysis.compare import Comparison, Difference, compare, compare_records
@@ -102,6 +104,69 @@ def test_run_variance_is_welchs(before: Path, after: Path, found: Comparison) ->
         assert d.seeds == (3, 5) and d.tier == "T2"
 
 
+def _table(folder: Path, target: str, arm: str, condition: str) -> dict[int, dict[tuple[str, int], float]]:
+    """seed -> (language, example) -> outcome, straight from the file."""
+    rows = pq.read_table(folder / "outcomes" / f"{target}.parquet").to_pylist()
+    found: dict[int, dict[tuple[str, int], float]] = {}
+    for row in rows:
+        if (row["arm"], row["condition"]) == (arm, condition):
+            found.setdefault(row["seed"], {})[row["language"], row["example"]] = row["accuracy.num"]
+    return found
+
+
+def test_one_cell_by_hand(before: Path, after: Path, found: Comparison) -> None:
+    """A parallel test set of three languages, loops over the rows of the files: reference 2.2 with c = (-1, +1)."""
+    [d] = pick(found, "cells", name="vision", condition="nli", target="mini-inference")
+    sides = [_table(folder, "mini-inference", "vision", "nli") for folder in (before, after)]
+    languages, items = ("en", "de", "fa"), range(60)
+    v_run, run_parts, values = 0.0, [], []
+    contrast = dict.fromkeys(items, 0.0)
+    within = 0.0
+    for sign, runs in zip((-1, 1), sides, strict=True):
+        size = len(runs)
+        scores = [[np.mean([run[code, i] for i in items]) for code in languages] for run in runs.values()]
+        per_run = [np.mean(row) for row in scores]
+        values.append(np.mean(per_run))
+        part = float(np.var(per_run, ddof=1)) / size
+        v_run, run_parts = v_run + part, [*run_parts, (part, size - 1)]
+        for k, code in enumerate(languages):
+            for i in items:
+                contrast[i] += sign * float(np.mean([run[code, i] for run in runs.values()])) / 3
+            noise = np.mean([np.var([run[code, i] for run in runs.values()], ddof=1) for i in items])
+            own = max(0.0, float(noise - np.var([row[k] for row in scores], ddof=1)))
+            within += own / size / 9
+    v_examples = max(0.0, (float(np.var(list(contrast.values()), ddof=1)) - within) / 60)
+    assert v_examples > 0
+    assert d.value == pytest.approx(100 * (values[1] - values[0]))
+    assert d.se == pytest.approx(100 * (v_run + v_examples) ** 0.5)
+    shares = sum(v * v / df for v, df in [*run_parts, (v_examples, 59)])
+    assert d.df == pytest.approx((v_run + v_examples) ** 2 / shares)
+    half = student_t.ppf(0.975, d.df) * d.se
+    assert (d.low, d.high) == pytest.approx((d.value - half, d.value + half))
+    assert d.p == pytest.approx(2 * student_t.sf(abs(d.value) / d.se, d.df))
+
+
+def test_outcomes_that_do_not_vary_are_not_the_same(before: Path, tmp_path: Path) -> None:
+    """All wrong in A and all right in B: no variance, no test, and nothing "equivalent" about it."""
+    folders = [Path(shutil.copytree(before, tmp_path / side)) for side in "AB"]
+    for folder, outcome in zip(folders, (0.0, 1.0), strict=True):
+        path = folder / "outcomes" / "mini-topic.parquet"
+        with pq.ParquetFile(path) as source:
+            groups = [source.read_row_group(i) for i in range(source.num_row_groups)]
+        column = groups[0].schema.get_field_index("accuracy.num")
+        with pq.ParquetWriter(path, groups[0].schema) as writer:
+            for group in groups:
+                constant = pa.array(np.full(group.num_rows, outcome))
+                writer.write_table(group.set_column(column, "accuracy.num", constant))
+    [d] = pick(compare(*folders), "cells", name="vision", condition="nli", target="mini-topic")
+    assert (d.a, d.b, d.value) == (0, 100, 100) and d.p is None and not d.same_runs
+    assert d.verdict == "inconclusive"
+    text = comparison_markdown(compare(*folders))
+    assert (
+        "| mini-topic | 0.00 | 100.00 | +100.00 | \\[100.00, 100.00\\] | n/a | n/a | inconclusive |" in text
+    )
+
+
 def test_families_are_adjusted(found: Comparison) -> None:
     rows = pick(found, "map")
     assert len(rows) == 6
@@ -158,6 +223,18 @@ def test_runs_that_both_have_cancel(before: Path, tmp_path: Path) -> None:
     assert grand.se < all_new.se
 
 
+def test_runs_that_are_the_same_on_one_target_only_are_told(
+    before: Path, after: Path, tmp_path: Path
+) -> None:
+    other = write_demo(tmp_path / "other", seed=7, **OPTIONS)
+    shutil.copy(before / "outcomes" / "mini-topic.parquet", other / "outcomes" / "mini-topic.parquet")
+    found = compare(before, other)
+    assert any("6 arms and conditions are the same on some targets only" in note for note in found.notes)
+    assert not any("on some targets only" in note for note in compare(before, before).notes)
+    assert {d.same_runs for d in pick(found, "cells", target="mini-topic")} == {True}
+    assert not any(d.same_runs for d in pick(found, "grand"))
+
+
 def test_shared_examples_cancel_and_others_do_not(before: Path, after: Path, tmp_path: Path) -> None:
     """Scores on one test set are paired over its examples; another version of it is another test set."""
     folder = Path(shutil.copytree(after, tmp_path / "moved"))
@@ -171,6 +248,15 @@ def test_shared_examples_cancel_and_others_do_not(before: Path, after: Path, tmp
         assert one.value == pytest.approx(two.value)
         assert two.shared_examples == (two.target != "mini-inference")
         assert (one.se == two.se) == two.shared_examples
+    # another commit of the data may hold other examples under the same numbers
+    edit(folder, lambda suite: suite["targets"][0].update(version="1", revision="b"))
+    own = Path(shutil.copytree(before, tmp_path / "own"))
+    edit(own, lambda suite: suite["targets"][0].update(revision="a"))
+    other = compare(own, folder)
+    assert [d.se for d in other.differences] == [d.se for d in moved.differences]
+    assert ("target mini-inference, data", "a", "b") in [(c.what, c.a, c.b) for c in other.changes]
+    # where an older record does not name it, ids and sizes decide
+    assert [d.se for d in compare(before, folder).differences] == [d.se for d in same.differences]
     # the examples' shared difficulty cancels in a difference of scores: pairing is narrower on average
     inference = [
         sum(d.se for d in pick(x, "cells", target="mini-inference") if d.p is not None) for x in (same, moved)
@@ -205,6 +291,60 @@ def test_what_does_not_match_is_told(before: Path, tmp_path: Path) -> None:
 def test_one_seed_is_tier_t0(before: Path, tmp_path: Path) -> None:
     found = compare(before, write_demo(tmp_path, seed=3, seeds=1, **OPTIONS))
     assert {d.tier for d in found.differences} == {"T0"}
+    [method] = [note for note in found.notes if "MWV-t" in note]
+    assert "tier T0" in method and "these checkpoints only" in method
+
+
+def test_what_the_intervals_rest_on_is_told(before: Path, found: Comparison, tmp_path: Path) -> None:
+    [method] = [note for note in found.notes if "MWV-t" in note]
+    assert "tier T2" in method and "Welch" in method and "Two seeds" not in method and "own" not in method
+    asked = {"tier": "T3", "df": "pooled"}
+    two = write_demo(tmp_path, seed=3, seeds=2, effect=-0.3, run_sd=0.0, analysis=asked, **OPTIONS)
+    [method] = [note for note in compare(before, two).notes if "MWV-t" in note]
+    assert "two seeds" in method and "The suites' own analysis is T3/pooled" in method
+    differences = compare(before, two).differences
+    assert {d.tier for d in differences} == {"T2"}
+    # two seeds carry no verdict; where nothing is trained none is needed
+    assert {(d.provisional, d.verdict) for d in differences if d.seeds[1] == 2} == {(True, "inconclusive")}
+    assert any(d.provisional and d.p_adjusted is not None and d.p_adjusted < 0.05 for d in differences)
+
+
+def test_arms_conditions_and_losses_of_one_folder_are_told(before: Path, tmp_path: Path) -> None:
+    """Means are over what both have: then they are not those of the two reports, and the reader is told."""
+    more: dict[str, Any] = OPTIONS | {
+        "arms": ("text", "vision", "scrambled"),
+        "conditions": ("none", "nli", "qa"),
+    }
+    folder = write_demo(tmp_path / "more", seed=3, **more)
+    path = folder / "outcomes" / "mini-topic.parquet"
+    with pq.ParquetFile(path) as source:
+        groups = [source.read_row_group(i) for i in range(source.num_row_groups)]
+    lost = ("vision", "nli", 2)
+    with pq.ParquetWriter(path, groups[0].schema) as writer:
+        for group in groups:
+            if tuple(group[name][0].as_py() for name in ("arm", "condition", "seed")) != lost:
+                writer.write_table(group)
+    notes = compare(before, folder).notes
+    assert any("condition tags only in A" in n and "arm scrambled only in B" in n for n in notes)
+    assert any("condition qa only in B" in n and "Means are over what both have" in n for n in notes)
+    assert any(n.startswith("B: ") and "seeds 2 are missing" in n for n in notes)
+
+
+def test_another_layer_is_read_on_the_same_queries(before: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = OPTIONS | {"targets": (TARGETS[4],)}
+    one, two = (write_demo(tmp_path / name, seed=0, **options) for name in "ab")
+    edit(two, lambda suite: suite["targets"][0].update(view=TARGETS[4].views[1]))
+    found = compare(one, two)
+    assert all(d.shared_examples for d in found.differences)
+    assert any("layer=1,pool=native in A and at layer=0,pool=mean in B" in note for note in found.notes)
+
+
+def test_an_older_record_has_the_defaults(before: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(before, tmp_path / "older"))
+    edit(folder, lambda suite: suite["analysis"].update(tier="T2", df="welch", primary=""))
+    assert compare(before, folder).changes == ()
+    edit(folder, lambda suite: suite["pairs"][0]["arms"].update(vision="another"))
+    assert [(c.what, c.b) for c in compare(before, folder).changes] == [("arm muse / vision", "another")]
 
 
 def test_error_rate_of_a_change_that_is_none() -> None:

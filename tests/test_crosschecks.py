@@ -1,7 +1,9 @@
 """Cross-checks of the closed form: bootstrap, permutation, mixed-model export and the shrunken map."""
 
 import csv
+import re
 import shutil
+import subprocess
 from itertools import combinations
 
 import numpy as np
@@ -57,6 +59,22 @@ def test_bootstrap_of_unlike_languages_and_weights():
     assert found.value == pytest.approx(value)
     assert found.v_run == pytest.approx(runs, rel=0.12)
     assert found.v_examples == pytest.approx(np.sum(weights**2 * spread - own), rel=0.12)
+
+
+def test_bootstrap_of_few_paragraphs():
+    """Six clusters redrawn six at a time would have five sixths of their variance."""
+    rng = np.random.default_rng(0)
+    examples = Examples.regular(["a"], 60, cluster_size=10)
+    level = np.repeat(rng.random(6), 10)
+    num = [(rng.random((1, 60)) < p).astype(float) for p in (level, np.full(60, 0.5))]
+    ones = [np.ones_like(x) for x in num]
+    cells = [Cell.from_counts(examples, n, d, [-1]) for n, d in zip(num, ones, strict=True)]
+    found = hierarchical_bootstrap(examples, num, ones, (1.0, -1.0), resamples=20_000)
+    expected = contrast(cells, (1.0, -1.0)).v_examples
+    assert found.v_examples == pytest.approx(expected, rel=0.05)
+    with pytest.raises(AnalysisError, match="nothing to resample"):
+        alone = Examples.regular(["a"], 60, cluster_size=60)
+        hierarchical_bootstrap(alone, num, ones, (1.0, -1.0))
 
 
 def test_bootstrap_rejects_at_its_level():
@@ -196,6 +214,34 @@ def test_shrunken_map_against_sampling():
     assert found.tau == pytest.approx(weight @ tau, abs=error)
 
 
+@pytest.mark.parametrize("se", [0.01, 0.1, 1.0])
+def test_shrunken_map_of_any_precision(se):
+    """One free SD, so that the posterior is a ratio of two integrals over tau: adaptive quadrature beside ours."""
+    rng = np.random.default_rng(3)
+    y = 0.4 + rng.normal(0, np.hypot(0.08, se), 30)
+    found = shrink(y, np.full(30, se**2), [f"c{i}" for i in range(30)], ["t"] * 30, margin=0.45)
+
+    def given(tau):
+        """Weight of tau, and the first cell's mean, P(> 0) and P(negligible)."""
+        spread = tau**2 + se**2
+        kept, mu = tau**2 / spread, y.mean()
+        log = -0.5 * (29 * np.log(spread) + np.sum((y - mu) ** 2) / spread) - tau**2 / 2
+        centre = mu + kept * (y[0] - mu)
+        sd = np.sqrt(kept * se**2 + (1 - kept) ** 2 * spread / 30)
+        inside = norm.cdf((0.45 - centre) / sd) - norm.cdf((-0.45 - centre) / sd)
+        return log, np.array([1.0, tau, centre, norm.cdf(centre / sd), inside])
+
+    edges = np.concatenate([[1e-9], np.geomspace(1e-4, 4, 4000)])
+    middle, wide = (edges[1:] + edges[:-1]) / 2, np.diff(edges)
+    logs, values = zip(*map(given, middle), strict=True)
+    weight = np.exp(np.array(logs) - max(logs)) * wide
+    _, tau, centre, positive, inside = weight @ np.array(values) / weight.sum()
+    assert found.tau == pytest.approx(tau, rel=0.01)
+    assert found.mean[0] == pytest.approx(centre, abs=0.002)
+    assert found.positive[0] == pytest.approx(positive, abs=0.002)
+    assert found.negligible[0] == pytest.approx(inside, abs=0.002)
+
+
 def test_shrinkage_shrinks_noise_and_keeps_what_is_precise():
     conditions, targets = grid(3, 4)
     y = np.random.default_rng(0).normal(0, 1, 12)
@@ -263,6 +309,34 @@ def test_mixed_model_export(tmp_path):
         assert line["tier"] == "T3" and float(line["se"]) > 0
     script = (out / "lmer.R").read_text()
     assert "lmer(score ~ A * C" in script and script.count("{") == script.count("}")
+
+
+@pytest.mark.skipif(shutil.which("Rscript") is None, reason="needs R")
+def test_mixed_model_export_runs_in_r(tmp_path):
+    """What a reviewer would do: the script fits every cell beside the closed form; SEs agree unless a fit is singular."""
+    folder = write_demo(
+        tmp_path / "demo",
+        targets=(TARGETS[1],),
+        arms=("text", "vision"),
+        conditions=("none", "nli"),
+        languages=("en", "de", "fa", "fr", "ja", "zh"),
+        seeds=5,
+        run_sd=0.02,
+        restart=False,
+    )
+    out = tmp_path / "out"
+    out.mkdir()
+    write_lmer(folder, read_suite(folder), out)
+    done = subprocess.run(["Rscript", "lmer.R"], cwd=out, capture_output=True, text=True, check=False)
+    if "there is no package" in done.stderr:
+        pytest.skip("needs lme4 and lmerTest")
+    assert done.returncode == 0, done.stderr
+    numbers = r"lmer (\S+) se (\S+) df (\S+?)( \(singular\))?; closed form (\S+) se (\S+) df (\S+) \(T3\)"
+    found = re.findall(numbers, done.stdout)
+    assert len(found) == len(done.stdout.splitlines()) == 1
+    for estimate, se, _, singular, ours, our_se, _ in found:
+        assert float(estimate) == pytest.approx(float(ours), abs=1e-5)
+        assert float(se) == pytest.approx(float(our_se), rel=0.15 if singular else 0.01)
 
 
 def test_mixed_model_export_refuses_what_has_none(tmp_path):

@@ -1,6 +1,7 @@
 """The public function for arrays: what it computes beside the estimate, and how its result prints."""
 
 import json
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -138,13 +139,124 @@ def test_nothing_trained_has_no_run_sd():
     assert effect.run_sd is None and effect.standardised is None and "nothing trained" in str(effect)
 
 
-def test_refusals():
-    good = outcomes(9, n=10)
-    with pytest.raises(AnalysisError, match="within"):
-        did(*(100 * x for x in good))
-    with pytest.raises(AnalysisError, match="shape"):
-        did(*(x[0, 0] for x in good))
-    with pytest.raises(AnalysisError, match="different examples"):
-        did(good[0], good[1], good[2], good[3][:, :, :-1])
-    with pytest.raises(AnalysisError, match="margin"):
-        did(*good, margin=0.0)
+def bad(change, **options):
+    """``did`` on good arrays after one mistake: its error."""
+    good = outcomes(9, n=100)
+    with pytest.raises(AnalysisError) as error:
+        did(*change(good), **options)
+    assert error.value.hint
+    return error.value.message
+
+
+def test_every_mistake_in_the_arrays_is_named():
+    assert "v1 holds outcomes from 0 to 100" in bad(lambda x: [100 * a for a in x])
+    assert "v1 has the shape (100,)" in bad(lambda x: [a[0, 0] for a in x])
+    assert "t0 3 x 99" in bad(lambda x: [*x[:3], x[3][:, :, :-1]])
+    assert "t0 2 x 100" in bad(lambda x: [*x[:3], x[3][:, :2]])
+    assert "more seeds than examples" in bad(lambda x: [a[:, 0].T for a in x])
+    assert "t1 is no array of numbers" in bad(lambda x: [*x[:2], [[1, 0], [1]], x[3]])
+    assert "t0 has the shape (0, 3, 100)" in bad(lambda x: [*x[:3], x[3][:0]])
+    assert "t0 has the shape ()" in bad(lambda x: [*x[:3], None])
+    assert "one in: t1" in bad(lambda x: [x[0], x[1], x[2][:1], x[3]])
+
+    def missing(x):
+        x[1][0, 0, 0] = np.nan
+        return x
+
+    assert "v0 holds 1 missing" in bad(missing)
+    assert "v0: seeds 1 and 2 gave identical outcomes" in bad(lambda x: [x[0], x[1][[0, 1, 1, 2]], *x[2:]])
+
+
+def test_every_mistake_in_the_options_is_named():
+    assert "margin" in bad(list, margin=0.0) and "margin" in bad(list, margin=1)
+    assert "tier 't2'" in bad(list, tier="t2") and "df 'satterthwaite'" in bad(list, df="satterthwaite")
+    assert "alpha" in bad(list, alpha=5) and "alpha" in bad(list, alpha=0.0)
+    for weights in ([1.0, 1.0], [0.5, 0.5, np.nan], [0.0, 0.0, 0.0], [2.0, -1.0, 0.0]):
+        assert "language weights" in bad(list, weights=weights)
+
+
+def test_weights_are_relative():
+    arrays = outcomes(10)
+    one, other = did(*arrays, weights=[2, 1, 1]), did(*arrays, weights=[0.5, 0.25, 0.25])
+    assert (one.value, one.se, one.p, one.superiority) == (other.value, other.se, other.p, other.superiority)
+    by_language = [np.array(x).mean(axis=(0, 2)) for x in arrays]
+    expected = sum(c * (w @ [0.5, 0.25, 0.25]) for c, w in zip(DID, by_language, strict=True))
+    assert one.value == pytest.approx(expected)
+    assert did(*arrays, weights=[1, 1, 1]).value == pytest.approx(did(*arrays).value)
+
+
+def test_the_sentence_shows_the_order_of_arms_and_axes():
+    arrays = outcomes(11, rates=(0.8, 0.6, 0.75, 0.7))
+    effect, swapped = did(*arrays), did(*(arrays[i] for i in (2, 3, 0, 1)))
+    means = [x.mean() for x in arrays]
+    gains = (means[0] - means[1], means[2] - means[3])
+    assert effect.gains == pytest.approx(gains) and swapped.gains == pytest.approx(gains[::-1])
+    assert effect.gains[0] - effect.gains[1] == pytest.approx(effect.value)
+    told = f"gains {100 * gains[0]:+.2f} (plus arm) and {100 * gains[1]:+.2f} (minus arm), 3 languages, 600 examples"
+    assert told in str(effect)
+
+
+def test_the_sentence_carries_the_cautions():
+    arrays = outcomes(12)
+    assert str(did(*(x[:2] for x in arrays))).endswith("one degree of freedom per cell.")
+    assert "these checkpoints only" in str(did(*arrays, tier="T0"))
+    same = [np.repeat(x[:1, :, :20], 3, axis=0) for x in arrays]  # too few examples to be sure, but said
+    assert "did not differ at all" in str(did(*same)) and "did not differ" not in str(did(*arrays))
+
+
+def test_scale_dependence_compares_like_with_like():
+    """Log-odds are not moderated: a moderated p-value must not be set against theirs, nor rounding have a sign."""
+    effect = did(*outcomes(13))
+    assert effect.p is not None and effect.p < 0.05 and not effect.scale_dependent
+    quiet = effect.moderated(100 * effect.v_run / effect.run_scale, effect.df)
+    assert quiet.p is not None and quiet.p > 0.05 and not quiet.scale_dependent
+    assert quiet.logit is not None
+    tiny = replace(effect, value=1e-17, p=0.9, logit=replace(quiet.logit, value=-1e-16, p=0.9))
+    assert not tiny.scale_dependent
+    assert replace(tiny, value=1e-3, logit=replace(quiet.logit, value=-1e-3, p=0.9)).scale_dependent
+
+
+def spans(rng, rows, seeds=3):
+    gold = rng.integers(1, 4, rows)
+    hits = rng.binomial(gold, 0.6, (seeds, rows))
+    return 2.0 * hits, hits + rng.integers(0, 2, (seeds, rows)) + gold
+
+
+def test_f1_of_a_table_with_languages_of_different_sizes_and_documents():
+    """As from a notebook: columns of a table, strings for languages and documents."""
+    rng = np.random.default_rng(14)
+    language = ["en"] * 40 + ["de"] * 25
+    document = [f"doc{i // 5}" for i in range(65)]
+    examples = Examples.labelled(language, cluster=document)
+    assert examples.languages == ("en", "de") and examples.sizes.tolist() == [40, 25] and examples.clustered
+    effect = did(*(Cell.from_counts(examples, *spans(rng, 65)) for _ in range(4)))
+    assert effect.df_examples == 8 - 1 + 5 - 1 and effect.size == (2, 65)
+    plain = Examples.labelled(np.array(language))
+    assert not plain.clustered and plain.same_as(
+        Examples(("en", "de"), np.array([0, 40, 65]), *(np.r_[0:40, 0:25],) * 2)
+    )
+
+
+def test_a_table_of_a_parallel_test_set():
+    """Items in another order and one missing in the second language: they meet by id."""
+    rng = np.random.default_rng(15)
+    first, second = [f"q{i}" for i in range(30)], [f"q{i}" for i in range(29, 0, -1)]
+    labelled = Examples.labelled(["en"] * 30 + ["de"] * 29, example=first + second, parallel=True)
+    by_hand = Examples(("en", "de"), np.array([0, 30, 59]), *(np.r_[0:30, 29:0:-1],) * 2, True)
+    counts = [(rng.random((3, 59)) < 0.6).astype(float) for _ in range(4)]
+    one, two = (did(*(Cell.from_counts(e, x, np.ones_like(x)) for x in counts)) for e in (labelled, by_hand))
+    assert (one.value, one.v_examples, one.df) == pytest.approx((two.value, two.v_examples, two.df))
+    assert one.df_examples == 29
+
+
+def test_refused_tables():
+    for arguments, match in (
+        ({"language": ["en", "de", "en"]}, "listed twice"),
+        ({"language": ["en", "en"], "cluster": [1]}, "ids"),
+        ({"language": []}, "languages with"),
+        ({"language": ["en", "en", "de"], "example": ["a", "a", "a"]}, "same example twice"),
+        ({"language": ["en", "en", "de"], "parallel": True}, "which of them are the same"),
+    ):
+        with pytest.raises(AnalysisError, match=match) as error:
+            Examples.labelled(**arguments)
+        assert error.value.hint

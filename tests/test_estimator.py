@@ -209,14 +209,6 @@ def test_runs_without_variance():
     assert np.isfinite(nothing.df)
 
 
-def test_nothing_predicted_and_nothing_to_find_scores_zero():
-    examples = Examples.regular(["en", "de"], 3)
-    num, den = np.array([[2.0, 0, 2, 0, 0, 0]] * 2), np.array([[2.0, 1, 2, 0, 0, 0]] * 2)
-    cell = Cell.from_counts(examples, num, den)
-    assert cell.scores == pytest.approx(np.array([[0.8, 0.0]] * 2))
-    assert np.isfinite(cell.contributions).all() and cell.contributions[3:].tolist() == [0, 0, 0]
-
-
 def test_influence_error_equals_the_bootstrap():
     """F1: the example variance of one run from influence values, against 4,000 resamples of sentences."""
     rng = np.random.default_rng(8)
@@ -307,6 +299,27 @@ def test_refusals():
         contrast([Cell.from_counts(Examples.regular(["en"], 1), np.ones((2, 1)), np.ones((2, 1)))], [1])
 
 
+def test_refused_contrasts():
+    examples, num, den = build(14, (3, 3), (10, 10))
+    cells = [Cell.from_counts(examples, a, b) for a, b in zip(num, den, strict=True)]
+    with pytest.raises(AnalysisError, match="2 cells but 3 coefficients"):
+        contrast(cells, [1, -1, 1])
+    with pytest.raises(AnalysisError, match="2 cells but 1 coefficients"):
+        contrast(cells, [1])
+    for coefficients in ({0: np.nan}, {0: 1.0, 5: -1.0}):
+        with pytest.raises(AnalysisError, match="no number or has no cell"):
+            estimate([Term(dict(enumerate(cells)), coefficients)])
+    compared = Term({0: cells[0]}, {0: 1.0}, np.array([1.0, -1.0]))
+    assert estimate([compared]).value == pytest.approx(float(cells[0].scores.mean(axis=0) @ [1, -1]))
+    with pytest.raises(AnalysisError, match="add to 0"):
+        estimate([compared], tier="T3")
+    # the same ids mean other units where the test set is parallel
+    parallel = Examples(examples.languages, examples.offsets, examples.example, examples.cluster, True)
+    other = Cell.from_counts(parallel, num[1], den[1])
+    with pytest.raises(AnalysisError, match="different examples"):
+        contrast([cells[0], other], [1, -1])
+
+
 @pytest.mark.parametrize(("se", "df", "published"), [(0.72, 9, 2.26), (0.57, 21, 1.69), (0.43, 61, 1.23)])
 def test_minimum_detectable_effect(se, df, published):
     effect = minimum_detectable_effect(se, df)
@@ -319,6 +332,11 @@ def test_minimum_detectable_effect_at_its_edges():
     assert minimum_detectable_effect(0.0, 5) == 0.0
     effects = [minimum_detectable_effect(1.0, df) for df in (0.7, 1, 2, 5, 50, 1e4, 1e6)]
     assert effects == sorted(effects, reverse=True) and effects[-1] == pytest.approx(2.8016, abs=1e-3)
+    # scipy's search has no end at a critical value of 636,619: the limit for large effects, exact to its last digits
+    assert minimum_detectable_effect(1.0, 1, 1e-6) == pytest.approx(
+        stats.t.isf(5e-7, 1) * stats.chi2.ppf(0.8, 1) ** 0.5
+    )
+    assert power(minimum_detectable_effect(1.0, 1, 5e-5), 1.0, 1, 5e-5) == pytest.approx(0.8, abs=1e-3)
     assert power(0.0, 1.0, 5) == pytest.approx(0.05) and power(1e4, 1.0, 5) == 1.0
     assert power(minimum_detectable_effect(1.0, 1), 1.0, 1) == pytest.approx(0.8, abs=1e-3)
 

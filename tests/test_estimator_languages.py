@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from xtremex.analysis.estimator import Cell, Examples, Term, contrast, did, estimate
+from xtremex.analysis.languages import Languages, between_and_inter
 from xtremex.analysis.simulate import Scenario, simulate
 from xtremex.errors import AnalysisError
 
@@ -55,14 +56,23 @@ def test_equals_a_crossed_mixed_model(name):
 
 
 def transcription(scores, weights, v_ex, *, parallel):
-    """Section 2.2 of the statistics reference, T3: V and the Satterthwaite df over run, lang and inter."""
+    """Section 2.2 of the statistics reference, T3: V and the Satterthwaite df over run, lang and inter.
+
+    Its factor L / (L - 1) and df L - 1 are those of equal weights: here in their general form, which
+    `test_moments_are_unbiased_whatever_the_weights` checks by simulation.
+    """
     count = len(weights)
+    w = np.array(weights)
+    factor = sum(w**2) / sum(w**2 * (1 - 2 * w + sum(w**2)))
+    spread_of = np.diag(w) @ (np.eye(count) - np.outer(np.ones(count), w))
+    form = spread_of.T @ spread_of
+    lang_df = np.trace(form) ** 2 / np.trace(form @ form)
+    if len(set(weights)) == 1:
+        assert factor == pytest.approx(count / (count - 1)) and lang_df == pytest.approx(count - 1)
     run_parts, inter, inter_df = [], 0.0, 0
     by_language = [sum(c * np.mean(y[:, i]) for c, y in zip(DID, scores, strict=True)) for i in range(count)]
     value = sum(w * x for w, x in zip(weights, by_language, strict=True))
-    lang = (
-        sum(w**2 * (x - value) ** 2 for w, x in zip(weights, by_language, strict=True)) * count / (count - 1)
-    )
+    lang = factor * sum(w**2 * (x - value) ** 2 for w, x in zip(weights, by_language, strict=True))
     for y in scores:
         runs = len(y)
         total = [sum(weights[i] * y[s, i] for i in range(count)) for s in range(runs)]
@@ -70,14 +80,14 @@ def transcription(scores, weights, v_ex, *, parallel):
         for s in range(runs):
             for i in range(count):
                 e = (y[s, i] - np.mean(y[:, i])) - (total[s] - np.mean(total))
-                inter += weights[i] ** 2 * e**2 / (runs * (runs - 1)) * count / (count - 1)
-        inter_df += (runs - 1) * (count - 1)
+                inter += weights[i] ** 2 * e**2 / (runs * (runs - 1)) * factor
+        inter_df += (runs - 1) * lang_df
     v_run = sum(v for v, _ in run_parts)
     if parallel:
         v = v_run + max(0.0, lang - inter) + v_ex
     else:
         v = v_run + max(v_ex, lang - inter)
-    spread = sum(x * x / df for x, df in run_parts) + lang**2 / (count - 1) + inter**2 / inter_df
+    spread = sum(x * x / df for x, df in run_parts) + lang**2 / lang_df + inter**2 / inter_df
     return value, v, v * v / spread
 
 
@@ -111,6 +121,51 @@ def test_equals_the_transcribed_definition(parallel, seeds, weights):
         assert fit.df == pytest.approx(df, rel=0.03) and fit.df <= df * (1 + 1e-12)
     else:
         assert fit.df == pytest.approx(df, rel=1e-9)
+
+
+@pytest.mark.parametrize("weights", [(0.25,) * 4, (0.4, 0.3, 0.2, 0.1), (0.8, 0.1, 0.05, 0.05)])
+def test_moments_are_unbiased_whatever_the_weights(weights):
+    """E[lang - inter] is the variance that new languages add: sum of w^2 times their variance."""
+    rng = np.random.default_rng(12)
+    w, sd = np.array(weights), 0.02
+    examples = Examples.regular(["a", "b", "c", "d"], 2)
+    found = []
+    for _ in range(4000):
+        effect = rng.normal(0, sd, 4)
+        (cell,) = cells_of([0.5 + effect + rng.normal(0, 0.01, (3, 4))], examples=examples)
+        (target,) = languages_of(cell, w)
+        between, inter, _ = between_and_inter([target])
+        found.append(between[0] - inter[0])
+    error = np.std(found) / np.sqrt(len(found))
+    assert np.mean(found) == pytest.approx(sd**2 * sum(w**2), abs=4 * error) and error < 0.04 * np.mean(found)
+
+
+def languages_of(cell, weights):
+    """What the estimator hands over for one cell with the coefficient 1."""
+    y, mean = cell.scores, cell.scores.mean(axis=0)
+    residuals = (y - mean) - ((y - mean) @ weights)[:, None]
+    deviations = weights * (mean - weights @ mean)
+    return [Languages(cell.examples.languages, deviations, weights, {0: weights * residuals}, 1.0)]
+
+
+def test_targets_with_unlike_weights_meet_in_their_common_languages():
+    """Two targets, one language effect each language favours in both: unbiased for the variance of the sum."""
+    rng = np.random.default_rng(13)
+    sets = [Examples.regular(["a", "b", "c", "d"], 2), Examples.regular(["c", "d", "e"], 2)]
+    weights = [np.array([0.5, 0.2, 0.2, 0.1]), np.array([0.2, 0.5, 0.3])]
+    found = []
+    for _ in range(4000):
+        effect = dict(zip("abcde", rng.normal(0, 0.02, 5), strict=True))
+        targets = []
+        for examples, w in zip(sets, weights, strict=True):
+            (cell,) = cells_of(
+                [np.tile([0.5 + effect[name] for name in examples.languages], (2, 1))], examples=examples
+            )
+            targets += languages_of(cell, w)
+        found.append(between_and_inter(targets)[0][0])
+    totals = np.array([0.5, 0.2, 0.2 + 0.2, 0.1 + 0.5, 0.3])
+    error = np.std(found) / np.sqrt(len(found))
+    assert np.mean(found) == pytest.approx(0.02**2 * sum(totals**2), abs=4 * error)
 
 
 def test_is_never_surer_than_t2():

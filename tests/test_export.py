@@ -226,6 +226,17 @@ def test_a_score_without_a_denominator_is_empty(own: Path, tmp_path: Path) -> No
         assert {line["score"] for line in csv.DictReader(stream) if line["task"] == "panx"} == {""}
 
 
+def test_outcomes_that_are_no_numbers_are_not_exported(own: Path, tmp_path: Path) -> None:
+    path = own / "outcomes" / "panx.parquet"
+    table = pq.ParquetFile(path).read_row_group(0)
+    at = table.column_names.index("f1.num")
+    with pq.ParquetWriter(path, table.schema) as writer:
+        writer.write_table(table.set_column(at, "f1.num", pa.array([float("nan")] * len(table))))
+    with pytest.raises(DataError, match=r"panx.parquet: muse / text / none / 0, en: f1 is not finite"):
+        export(own, "csv", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_mteb_results_have_its_schema(folder: Path, tmp_path: Path) -> None:
     made = export(folder, "mteb", tmp_path)
     assert {p.stem for p in made} == {"xtremex-tatoeba", "xtremex-bucc2018"}

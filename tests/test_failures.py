@@ -6,13 +6,16 @@ from itertools import product
 from math import comb
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
 import pytest
 from demo_outcomes import TARGETS, write_demo
-from scipy.stats import binom
+from scipy.stats import binom, fisher_exact
 
 from xtremex.analysis.comparisons import declared
-from xtremex.analysis.effects import effects
-from xtremex.analysis.failures import counts, failure_tests, zelen
+from xtremex.analysis.effects import analyse, effects
+from xtremex.analysis.failures import _fisher, counts, failure_tests, zelen
 from xtremex.analysis.outcomes import Record, read_record
 from xtremex.analysis.study import Study
 
@@ -70,16 +73,41 @@ def test_what_is_missing_is_counted(record):
     key, cell = ("vision", "nli"), ("muse", "mini-entities")
     grids = {place: dict(grid) for place, grid in record.cells.items()}
     del grids[cell][key]
-    short = {
-        place: {k: c.subset(["en", "fa"]) for k, c in grid.items()} if place[1] == "mini-inference" else grid
-        for place, grid in grids.items()
-    }
-    study = Study(replace(record, cells=short))
+    study = Study(replace(record, cells=grids))
     found = {(c.arm, c.condition, c.target): c for c in counts(study)}
     lost = found[(*key, "mini-entities")]
     assert (lost.planned, lost.analysed, lost.missing) == (4, 0, 4)
-    assert found["text", "none", "mini-inference"].missing_languages == ("de",)
-    assert found["text", "none", "mini-entities"].missing_languages == ()
+
+
+def test_languages_are_missed_where_they_are_missing(tmp_path):
+    """Two runs lack languages: the table names them, and every cell says what was left out for them."""
+    folder = write_demo(tmp_path, **SMALL)
+    lacks = {("vision", "nli", 1): ["fa"], ("text", "tags", 0): ["fa", "de"], ("text", "tags", 3): ["fa"]}
+    path = folder / "outcomes" / "mini-inference.parquet"
+    file = pq.ParquetFile(path)
+    tables = [file.read_row_group(i) for i in range(file.num_row_groups)]
+    with pq.ParquetWriter(path, tables[0].schema) as writer:
+        for table in tables:
+            place = tuple(table[name][0].as_py() for name in ("arm", "condition", "seed"))
+            gone = pa.array(lacks.get(place, []), pa.string())
+            there = pa.compute.is_in(table["language"].cast(pa.string()), value_set=gone)
+            writer.write_table(table.filter(pa.compute.invert(there)))
+    results = analyse(folder)
+    found = {(c.arm, c.condition, c.target): c for c in results.failures}
+    odd = {k: c for k, c in found.items() if c.missing_languages}
+    assert {k: c.missing_seeds for k, c in odd.items()} == {
+        ("vision", "nli", "mini-inference"): {"fa": (1,)},
+        ("text", "tags", "mini-inference"): {"de": (0,), "fa": (0, 3)},
+    }
+    assert {c.left_out for c in found.values() if c.target == "mini-inference"} == {("de", "fa")}
+    assert {c.left_out for c in found.values() if c.target != "mini-inference"} == {()}
+    assert found["vision", "none", "mini-inference"].complete and not any(c.complete for c in odd.values())
+    (said,) = [w for w in results.warnings if "left out de, fa" in w]
+    assert "vision/nli seed 1 lacks fa" in said and "text/tags seed 0 lacks de, fa" in said
+    assert said.endswith("1 of 3 languages remain.")
+    where = ("map", "vision-text", "mini-inference", "nli")
+    (cell,) = [e for e in results.estimates if (e.family, e.contrast, e.target, e.condition) == where]
+    assert (cell.languages, cell.examples) == (1, 60)
 
 
 def test_a_seed_that_the_suite_names_and_no_run_has(record):
@@ -113,6 +141,17 @@ def test_imbalance_is_fishers_exact_test(record):
     warned = effects(marked).warnings
     assert any("Fisher's exact test, p = .022" in w and "target stages failed" in w for w in warned)
     assert not any("intermediate stages failed" in w for w in warned)
+
+
+def test_fisher_equals_scipys():
+    rng = np.random.default_rng(1)
+    tables = [((0, 0), (4, 4)), ((4, 0), (4, 4)), ((4, 4), (4, 4)), ((37, 81), (900, 1100))]
+    for _ in range(300):
+        trainings = tuple(rng.integers(1, 40, 2).tolist())
+        tables.append((tuple(int(rng.integers(0, n + 1)) for n in trainings), trainings))
+    for failed, trainings in tables:
+        table = [[f, n - f] for f, n in zip(failed, trainings, strict=True)]
+        assert _fisher(failed, trainings) == pytest.approx(fisher_exact(table).pvalue, rel=1e-9)
 
 
 def _zelen_by_counting(failed, trainings) -> Fraction:
@@ -158,7 +197,11 @@ def test_the_effect_without_failed_runs(record):
     )
     found = effects(marked)
     views = {v.what: v for v in found.sensitivity if v.role == "primary"}
-    assert {what: v.dropped for what, v in views.items()} == {"without-collapsed": 1, "without-restarted": 2}
+    assert {what: v.dropped for what, v in views.items()} == {
+        "without-collapsed": 1,
+        "without-restarted": 2,
+        "intention-to-treat": 3,
+    }
 
     def gain(arm, condition, without):
         total = 0.0
@@ -170,7 +213,7 @@ def test_the_effect_without_failed_runs(record):
 
     # the seed goes on all targets, as they share its checkpoint
     lost = {("text", "nli"): [1]}
-    for what in views:
+    for what in ("without-collapsed", "without-restarted"):
         value = sum(
             sign * gain(arm, c, lost.get((arm, c), []))
             for arm, sign in (("vision", 1), ("text", -1))
@@ -183,6 +226,48 @@ def test_the_effect_without_failed_runs(record):
     assert not any("rests on failed runs" in w for w in found.warnings) or any(
         v.changed for v in views.values()
     )
+
+
+def test_intention_to_treat_puts_first_attempts_at_the_baseline(record):
+    """By hand: one restarted run of three targets under `tags` scores .3, the demo's baseline, in all languages."""
+    places = [("vision", "tags", "mini-inference", 3), ("text", "none", "mini-entities", 0)]
+    results = effects(flagged(record, attempt=places))
+    views = {v.role: v for v in results.sensitivity if v.what == "intention-to-treat"}
+    (grand,) = [e for e in results.estimates if (e.family, e.role) == ("grand", "primary")]
+    # a fourth of the runs of one of six cells, and of `none`, which two conditions share on one of three targets
+    moved = 0.3 - record.cells["muse", "mini-inference"]["vision", "tags"].scores[3].mean()
+    none = 0.3 - record.cells["muse", "mini-entities"]["text", "none"].scores[0].mean()
+    assert views["primary"].value == pytest.approx(grand.value + 100 * (moved / 4 / 6 + none / 4 / 3))
+    assert views["primary"].dropped == 2 and views["placebo"].dropped == 1
+    assert views["primary"].high - views["primary"].low > grand.high - grand.low
+    assert [a for a in results.absent if a.view == "intention-to-treat"] == []
+    # a run that failed twice is in the primary analysis already
+    both = effects(flagged(record, attempt=places, collapsed=places))
+    assert "intention-to-treat" not in {v.what for v in both.sensitivity}
+
+
+def test_the_sign_of_noise_is_no_conclusion(record):
+    """A restarted run at the baseline turns the sign of an effect that neither view shows."""
+    marked = flagged(record, attempt=[("vision", "tags", None, 3)])
+    results = effects(marked)
+    (grand,) = [e for e in results.estimates if (e.family, e.role) == ("grand", "primary")]
+    signs = set()
+    for view in (v for v in results.sensitivity if v.role == "primary"):
+        assert view.p > 0.05 < grand.p and not view.changed
+        signs.add(view.value * grand.value > 0)
+    assert False in signs
+    assert not any("rests on failed runs" in w for w in results.warnings)
+
+
+def test_what_intention_to_treat_cannot_know_is_said(record):
+    marked = flagged(record, intermediate_attempt=[("vision", "tags", None, 3), ("vision", "nli", None, 0)])
+    reasons = {a.contrast: a.reason for a in effects(marked).absent if a.view == "intention-to-treat"}
+    assert set(reasons) == {"vision-text"} and reasons["vision-text"].startswith("2 intermediate trainings")
+    targets = [t | {"baselines": {"en": {"constant": 0.3}}} for t in record.suite["targets"]]
+    marked = flagged(record, attempt=[("text", "none", "mini-entities", 0)])
+    bare = replace(marked, suite=marked.suite | {"targets": targets})
+    (reason, *_) = [a.reason for a in effects(bare).absent if a.view == "intention-to-treat"]
+    assert reason == "no baseline is recorded of mini-entities"
 
 
 def test_a_cell_needs_two_runs_without_the_failed_ones(record):
@@ -198,18 +283,18 @@ def test_a_cell_needs_two_runs_without_the_failed_ones(record):
 
 def test_a_conclusion_that_rests_on_a_collapse_is_said(tmp_path):
     """One collapsed text run under `nli` pulls the mean down by so much that the sign turns."""
-    record = read_record(write_demo(tmp_path, **SMALL, effect=0.03, run_sd=0.001))
+    record = read_record(write_demo(tmp_path, **SMALL, effect=0.08, run_sd=0.001))
     cells = {}
     for place, grid in record.cells.items():
         cells[place] = dict(grid)
         if place[1] != "mini-pictures":
             cell = grid["vision", "nli"]
             scores = cell.scores.copy()
-            scores[1] -= 0.5
+            scores[1] -= 0.8
             cells[place]["vision", "nli"] = replace(cell, scores=scores)
     marked = flagged(replace(record, cells=cells), collapsed=[("vision", "nli", "mini-inference", 1)])
     found = effects(marked)
     (view,) = [v for v in found.sensitivity if v.role == "primary"]
     (grand,) = [e for e in found.estimates if (e.family, e.role) == ("grand", "primary")]
-    assert view.changed and grand.value < 0 < view.value
+    assert view.changed and grand.value < 0 < view.value and view.p < 0.05 < grand.p
     assert any("the conclusion rests on failed runs" in w for w in found.warnings)

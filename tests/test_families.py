@@ -199,6 +199,8 @@ def test_a_contrast_without_a_test_is_no_member():
     assert found.p_adjusted[:-1].tolist() == joint_test(contrasts, correction="max-t").p_adjusted.tolist()
     with pytest.raises(AnalysisError, match="at least one contrast"):
         joint_test({})
+    with pytest.raises(AnalysisError, match="no correction 'sidak'"):
+        joint_test(contrasts, correction="sidak")  # type: ignore[arg-type]
 
 
 def test_a_moderated_family():

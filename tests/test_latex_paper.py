@@ -5,6 +5,7 @@ In two columns a table is a ``table*`` unless it is listed to fit a column.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -12,9 +13,10 @@ from pathlib import Path
 
 import pytest
 from demo_xtreme import write_xtreme_demo
+from made_results import made_results
 
 from xtremex.analysis import report
-from xtremex.analysis.report import rebuild
+from xtremex.analysis.report import rebuild, write_report
 
 TOLERANCE = 1.0
 """Points by which TeX may overfill a line; the eye sees none of it."""
@@ -41,10 +43,40 @@ def nine_targets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def full_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four arms, ten intermediates, nine targets and forty languages of twenty families: the longest tables and figures."""
+    folder = tmp_path_factory.mktemp("full")
+    conditions = (
+        "anli",
+        "qqp",
+        "squad",
+        "hellaswag",
+        "cosmosqa",
+        "commonsenseqa",
+        "mnli",
+        "ccg",
+        "panx",
+        "all-tasks",
+    )
+    targets = ("xnli", "pawsx", "udpos", "panx", "xquad", "mlqa", "tydiqa", "bucc2018", "tatoeba")
+    arms = ("text", "distilled", "scrambled", "vision")
+    results = made_results(arms=arms, conditions=conditions, targets=targets)
+    languages = tuple(
+        dataclasses.replace(
+            x, language=f"{x.language}{k}", name=f"{x.name} {k}", family=f"{x.family} {k % 4}"
+        )
+        for x in results.languages
+        for k in range(7)
+    )
+    write_report(dataclasses.replace(results, languages=languages), folder)
+    return folder
+
+
 def _paper(
     folder: Path, work: Path, columns: int, environments: dict[str, str]
 ) -> tuple[Path, dict[str, float]]:
-    """Compile a paper in ``work``; its path, and by float the worst overfull line in points (0: none)."""
+    """Compile a paper in ``work``; its path, and by float the points by which it leaves the page or the line (0: none)."""
     parts = [HEAD % ("twocolumn" if columns == 2 else "onecolumn")]
     for table in sorted((folder / "tables").glob("*.tex")):
         float_ = environments[table.stem] if columns == 2 else "table"
@@ -52,10 +84,12 @@ def _paper(
             rf"\typeout{{FLOAT {table.stem}}}\begin{{{float_}}}\centering\input{{{table}}}"
             rf"\caption{{A table.}}\end{{{float_}}}\clearpage"
         )
+    # as wide as the text, a long figure is higher than a page: there it takes the height it has
+    size = r"width=\linewidth" + (r",height=.9\textheight,keepaspectratio" if columns == 1 else "")
     for figure in sorted((folder / "figures").glob("*.pdf")):
         parts.append(
             rf"\typeout{{FLOAT {figure.stem}.pdf}}\begin{{figure}}\centering"
-            rf"\includegraphics[width=\linewidth]{{{figure}}}\caption{{A figure.}}\end{{figure}}"
+            rf"\includegraphics[{size}]{{{figure}}}\caption{{A figure.}}\end{{figure}}\clearpage"
         )
     source = work / f"paper{columns}.tex"
     source.write_text("\n".join([*parts, r"\typeout{FLOAT end}\end{document}"]), encoding="utf-8")
@@ -75,9 +109,10 @@ def _paper(
     assert cm == pytest.approx([16.0, 7.7] if columns == 2 else [16.0, 16.0], abs=0.01)
     worst = {}
     for name, told in re.findall(r"^FLOAT (\S+)$(.*?)(?=^FLOAT |\Z)", log, re.MULTILINE | re.DOTALL):
-        worst[name] = max(
-            map(float, re.findall(r"Overfull \\hbox \(([\d.]+)pt too wide\)", told)), default=0.0
+        sizes = re.findall(
+            r"Overfull \\hbox \(([\d.]+)pt too wide\)|Float too large for page by ([\d.]+)pt", told
         )
+        worst[name] = max((float(wide or tall) for wide, tall in sizes), default=0.0)
     return source.with_suffix(".pdf"), worst
 
 
@@ -87,21 +122,33 @@ def pdflatex() -> None:
         pytest.skip("pdflatex is absent: apt-get install texlive-latex-base texlive-latex-recommended")
 
 
-IN_COLUMN: frozenset[str] = frozenset()
+IN_COLUMN = frozenset(
+    {
+        *("failures", "grand", "means", "placebo_difference", "power"),
+        *("replicability", "retention", "secondary", "trend"),
+    }
+)
 """Tables that fit a column of 7.7 cm; the others are ``table*``."""
+
+
+def _environment(table: Path) -> str:
+    """By the list above, with the pair's or the part's suffix aside; the file says the same in its first lines."""
+    column = table.stem.partition("-")[0] in IN_COLUMN
+    assert ("fits a column" in table.read_text(encoding="utf-8")) == column, table.stem
+    return "table" if column else "table*"
 
 
 @pytest.mark.usefixtures("pdflatex")
 @pytest.mark.parametrize("columns", [1, 2])
-@pytest.mark.parametrize("which", ["report_folder", "nine_targets"])
+@pytest.mark.parametrize("which", ["report_folder", "nine_targets", "full_size"])
 def test_no_table_or_figure_leaves_the_page(
     which: str, columns: int, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     folder: Path = request.getfixturevalue(which)
-    stems = [table.stem for table in (folder / "tables").glob("*.tex")]
+    environments = {table.stem: _environment(table) for table in (folder / "tables").glob("*.tex")}
+    stems = list(environments)
     assert len(stems) >= 5
-    wide = {stem: "table" if stem in IN_COLUMN else "table*" for stem in stems}
-    pdf, overfull = _paper(folder, tmp_path, columns, wide)
+    pdf, overfull = _paper(folder, tmp_path, columns, environments)
     figures = [f"{figure.stem}.pdf" for figure in (folder / "figures").glob("*.pdf")]
     assert set(overfull) == {*stems, *figures, "end"}
     assert {name: width for name, width in overfull.items() if width > TOLERANCE} == {}
@@ -110,7 +157,11 @@ def test_no_table_or_figure_leaves_the_page(
 
 @pytest.mark.usefixtures("pdflatex")
 def test_the_paper_sees_what_is_too_wide(report_folder: Path, tmp_path: Path) -> None:
-    """The map in one column: otherwise silence would mean nothing."""
-    stems = [table.stem for table in (report_folder / "tables").glob("*.tex")]
-    _, overfull = _paper(report_folder, tmp_path, 2, dict.fromkeys(stems, "table"))
-    assert overfull["effects"] > 5
+    """The map in one column, and a table twice as high as a page: otherwise silence would mean nothing."""
+    folder = tmp_path / "report"
+    (folder / "tables").mkdir(parents=True)
+    whole = (report_folder / "tables" / "effects.tex").read_text(encoding="utf-8")
+    (folder / "tables" / "effects.tex").write_text(whole, encoding="utf-8")
+    (folder / "tables" / "high.tex").write_text("\\rule{1cm}{30cm}", encoding="utf-8")
+    _, overfull = _paper(folder, tmp_path, 2, dict.fromkeys(("effects", "high"), "table"))
+    assert overfull["effects"] > 5 and overfull["high"] > 100

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -129,8 +130,36 @@ def test_folder_is_checked_where_the_map_is_largest(folder: Path) -> None:
         check_folder(folder, contrast="scrambled-text")
     with pytest.raises(AnalysisError, match="no outcomes of"):
         check_folder(folder, cell=("spans", "mini-topic"))
+    with pytest.raises(AnalysisError, match="no outcomes of nli -> mini-pictures") as error:
+        check_folder(folder, cell=("nli", "mini-pictures"))
+    assert "tags" in error.value.hint and "mini-topic" in error.value.hint
     with pytest.raises(AnalysisError, match="50 resamples"):
         check_folder(folder, resamples=50)
+
+
+def test_seeds_need_no_common_names_to_be_permuted(record: Record) -> None:
+    """They are nested in cells; and one run, which is none too many, is refused by name."""
+    named = {
+        (pair, task): {
+            key: replace(cell, seeds=(3, 4, 5)) if key == ("text", "nli") else cell
+            for key, cell in grid.items()
+        }
+        for (pair, task), grid in record.cells.items()
+    }
+    asked = contrast_of(record, "muse", None)
+    found = check_grand(replace(record, cells=named), "muse", asked, resamples=100)
+    assert found.permutation == check_grand(record, "muse", asked, resamples=100).permutation
+    one = {
+        (pair, task): {
+            key: replace(cell, seeds=cell.seeds[:1], scores=cell.scores[:1])
+            if key == ("text", "nli")
+            else cell
+            for key, cell in grid.items()
+        }
+        for (pair, task), grid in record.cells.items()
+    }
+    with pytest.raises(AnalysisError, match="one in text / nli"):
+        check_grand(replace(record, cells=one), "muse", asked)
 
 
 def test_deterministic_cells_are_constants(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Reading the record: what is refused, what is left out with a warning, and what layout changes nothing."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -112,6 +113,22 @@ def test_missing_folder_and_bad_json(demo, tmp_path):
             read_record(folder)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda s: s["runs"][3].pop("arm"), r"runs\[3\] lacks arm"),
+        (lambda s: s["targets"][1].pop("view"), r"targets\[1\] lacks view"),
+        (lambda s: s["pairs"].append("other"), r"pairs\[1\] lacks name, arms, contrasts"),
+        (lambda s: s.update(runs={}), r"runs\[0\] lacks pair"),
+        (lambda s: s.update(conditions=None), r"conditions\[0\] lacks name, tasks"),
+    ],
+)
+def test_entries_of_the_record_are_checked(demo, change, said):
+    edit_suite(demo, change)
+    with pytest.raises(DataError, match=said):
+        read_record(demo)
+
+
 def test_unreadable_parquet(demo):
     (demo / "outcomes" / "mini-inference.parquet").write_bytes(b"PAR1 and nothing more")
     with pytest.raises(DataError, match="mini-inference.parquet"):
@@ -170,9 +187,40 @@ def test_equal_seeds_are_refused(demo):
         AnalysisError, match="seeds 0 and 2 gave identical outcomes on 240 examples: seed not applied"
     ):
         read_record(demo)
-    # a collapse to one class is the same wrong answer under every seed
-    edit_suite(demo, lambda s: [r.update(collapsed=True) for r in s["runs"] if r["arm"] == "vision"])
+
+    # a collapse to one class is the same wrong answer under every seed, but of both runs
+    def collapse(*seeds):
+        mine = ("mini-inference", "vision", "nli")
+        edit_suite(
+            demo,
+            lambda s: [
+                r.update(collapsed=r["seed"] in seeds)
+                for r in s["runs"]
+                if (r["task"], r["arm"], r["condition"]) == mine
+            ],
+        )
+
+    collapse(0, 1)
+    with pytest.raises(AnalysisError, match="seeds 0 and 2 gave identical"):
+        read_record(demo)
+    collapse(0, 2)
     assert any("muse / vision / nli (seeds 0 and 2)" in w for w in read_record(demo).warnings)
+
+
+@pytest.mark.parametrize("wrong", [3, 19, 20])
+def test_two_seeds_may_fail_on_the_same_few(demo, wrong):
+    """Where a task is nearly solved, equal outcomes are a warning; from twenty failures on they are no chance."""
+    tables = dict(runs(demo, "mini-inference"))
+    for seed in (0, 2):
+        table = tables["muse", "vision", "nli", seed]
+        right = (np.arange(len(table)) >= wrong).astype(float)
+        tables["muse", "vision", "nli", seed] = replaced(table, "accuracy.num", right)
+    rewrite(demo, "mini-inference", list(tables.values()))
+    if wrong == 20:
+        with pytest.raises(AnalysisError, match="seeds 0 and 2 gave identical"):
+            read_record(demo)
+    else:
+        assert any("muse / vision / nli (seeds 0 and 2)" in w for w in read_record(demo).warnings)
 
 
 def test_a_floor_is_no_duplicate(demo):
@@ -224,6 +272,28 @@ def test_missing_language_is_left_out_everywhere(demo):
     assert all(len(c.examples.languages) == 3 for c in record.cells["muse", "mini-entities"].values())
 
 
+def test_runs_without_a_language_in_common_are_refused(demo):
+    for spoilt, said in (
+        ("nli", "its runs have no language in common"),
+        ("", "no language was scored in all"),
+    ):
+        tables = []
+        for (_, arm, condition, seed), table in runs(demo, "mini-inference"):
+            language = table["language"].cast(pa.string())
+            if arm == "vision" and (condition == spoilt or not spoilt):
+                only = ("en", "de", "fa")[seed] if spoilt else "fa"
+                table = table.filter(pa.compute.equal(language, only))
+            elif not spoilt:
+                table = table.filter(pa.compute.not_equal(language, "fa"))
+            tables.append(table)
+        copy = demo.parent / f"copy{spoilt}"
+        shutil.copytree(demo, copy)
+        rewrite(copy, "mini-inference", tables)
+        with pytest.raises(AnalysisError, match=said) as error:
+            read_record(copy)
+        assert spoilt or "text/none seed 0 lacks fa" in str(error.value)
+
+
 def test_missing_seed_is_left_out_on_all_targets(demo):
     kept = [t for key, t in runs(demo, "mini-inference") if key != ("muse", "text", "tags", 2)]
     rewrite(demo, "mini-inference", kept)
@@ -268,6 +338,10 @@ def test_one_seed_of_a_cell_leaves_the_cell_out(demo):
         (lambda t: t.slice(1), "other examples"),
         (lambda t: pa.concat_tables([t, t.slice(0, 1)]), "twice"),
         (lambda t: replaced(t, "accuracy.num", np.full(len(t), np.nan)), "finite"),
+        (
+            lambda t: replaced(t, "accuracy.den", np.zeros(len(t))),
+            "mini-inference: muse / .*`en` has a numerator",
+        ),
         (lambda t: replaced(t, "view", ["elsewhere"] * len(t)), "no rows of view"),
         (lambda t: replaced(t, "language", ["xx"] * len(t)), "languages unknown"),
     ],

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from small_suite import SMALL
 
+from xtremex.benchmark.environment import numerics
+from xtremex.benchmark.plan import make_plan
 from xtremex.benchmark.suite import load_suite
 from xtremex.errors import SuiteError, UnknownName
 from xtremex.models.catalogue import backbones
@@ -83,7 +85,8 @@ def test_the_shipped_suite_has_the_arms_of_the_catalogue(name):
 
 
 def test_expansion_is_what_a_suite_writes():
-    arms, contrasts, note = expand("xlm-r-base")
+    arms, contrasts, note, ladder = expand("xlm-r-base")
+    assert ladder == []
     assert arms == {"text": {"backbone": "xlm-roberta-base"}, "vision": {"backbone": "laion-xlmr-base"}}
     assert contrasts == [{"plus": "vision", "minus": "text", "role": "primary"}]
     assert note == pairs()["xlm-r-base"].note
@@ -99,6 +102,9 @@ def test_expansion_is_what_a_suite_writes():
         ({"kind": "ladder"}, "a ladder with 2 arms.*\n.*three or more"),
         ({"arms": {"text": "xlm-roberta-base"}}, "a pair with 1 arm\n"),
         ({"contrasts": []}, r"\.contrasts is empty"),
+        ({"dose": ["text", "vison"]}, r"\.dose: unknown arm `vison`.*\n.*did you mean `vision`"),
+        ({"dose": ["text", "vision"]}, r"\.dose = \['text', 'vision'\]\n.*three or more arms, each once"),
+        ({"dose": ["text", "vision", "text"]}, r"three or more arms, each once"),
         (
             {"contrasts": [{"plus": "vison", "minus": "text"}]},
             r"contrasts: unknown arm `vison`.*\n.*did you mean `vision`",
@@ -317,6 +323,44 @@ def test_a_suite_takes_a_pair_of_the_catalogue_and_changes_what_it_wants(tmp_pat
     assert {role: arm for role, arm in mine.arms.items() if role != "text"} == {
         role: arm for role, arm in pair.arms.items() if role != "text"
     }
+
+
+def test_a_dose_is_declared_not_guessed_from_the_kind():
+    ladders = {name: pair.dose for name, pair in pairs().items() if pair.kind == "ladder"}
+    assert ladders["xlm-r-large-ladder"] == ("text", "distilled", "some-vision", "vision")
+    # five arms in an order, of which three are controls of different makers
+    assert ladders["xlm-r-large-controls"] == ()
+    for name, dose in ladders.items():
+        # a placebo is a step of the line only where it is declared as one
+        assert not dose or dose == tuple(pairs()[name].arms), name
+
+
+def test_a_ladder_comes_with_the_pair_unless_the_suite_says_otherwise(tmp_path: Path) -> None:
+    text = re.sub(r"^(text|vision) = .*\n", "", SMALL, flags=re.MULTILINE)
+
+    def load(table: str):
+        path = tmp_path / "suite.toml"
+        path.write_text(text.replace('name = "muse"\n[pairs.arms]\n', table), encoding="utf-8")
+        return load_suite(str(path))
+
+    def ladder(table: str):
+        return load(table).pairs[0].ladder
+
+    whole = 'from = "xlm-r-large-ladder"\n'
+    dose = ("text", "distilled", "some-vision", "vision")
+    assert ladder(whole) == dose
+    assert ladder('from = "xlm-r-large-controls"\n') == ladder('from = "xlm-r-base"\n') == ()
+    own = 'ladder = ["text", "some-vision", "vision"]\n'
+    assert ladder(whole + own) == ("text", "some-vision", "vision")
+    assert ladder(whole + "ladder = []\n") == ()
+    pinned = '[pairs.arms]\ntext = { backbone = "xlm-roberta-large@' + "0" * 40 + '" }\n'
+    assert ladder(whole + pinned) == dose
+    # another encoder in a place of the line: its exposure is not what the catalogue knows
+    assert ladder(whole + '[pairs.arms]\nsome-vision = { backbone = "altclip" }\n') == ()
+    # the trend is analysis: nothing is trained anew for it, but the report is made anew
+    with_, without = load(whole), load(whole + "ladder = []\n")
+    addresses = [set(make_plan(suite, numerics("cpu", "fp32")).jobs) for suite in (with_, without)]
+    assert addresses[0] == addresses[1] and with_.digest != without.digest
 
 
 def test_a_suite_that_takes_an_unknown_pair_is_told_the_nearest(tmp_path: Path) -> None:

@@ -8,12 +8,19 @@ from pathlib import Path
 
 import pytest
 from demo_outcomes import TARGETS, write_demo
+from small_suite import write_small
 
 from xtremex.analysis.outcomes import read_record
 from xtremex.analysis.pilot import variance_components
 from xtremex.analysis.planning import design_plan, pilot_plan, stated_components
 from xtremex.analysis.power import Components, planned_test
 from xtremex.benchmark.cli import app
+from xtremex.benchmark.cost import plan_cost
+from xtremex.benchmark.plan import Numerics, make_plan
+from xtremex.benchmark.power_design import suite_design
+from xtremex.benchmark.progress import Estimates
+from xtremex.benchmark.run import Options
+from xtremex.benchmark.suite import load_suite
 from xtremex.errors import AnalysisError, UnknownName
 
 
@@ -79,7 +86,49 @@ def test_seeds_needed_are_the_fewest() -> None:
 
 def test_examples_alone_may_hide_an_effect() -> None:
     plan = design_plan(stated_components(run_sd=0.1, examples=20, languages=2, targets=1), 1, effect=0.5)
-    assert [e.needed for e in plan.effects] == [None]
+    assert [e.needed for e in plan.effects] == [None] and plan.effects[0].floor > 0.5
+
+
+def test_seeds_beyond_a_thousand_are_not_never(capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs of SD 20 points hide half a point from a thousand seeds, but not from all."""
+    line = ["--targets", "1", "--conditions", "1", "--examples", "4000", "--effect", "0.5"]
+    out = printed(capsys, "power", "--run-sd", "20", *line)
+    assert "> 1000" in out and "never" not in out
+    out = printed(capsys, "power", "--run-sd", "20", *line[:4], "--examples", "20", "--effect", "0.5")
+    assert "> 1000" not in out and "never: the test examples" in out
+
+
+def test_plan_of_a_suite_that_has_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Targets, conditions and languages are the suite's, and the cost of a seed is the plan's of half its jobs."""
+    path = write_small(tmp_path)
+    line = ["power", "--run-sd", "1", "--suite", path, "--out", tmp_path / "runs", "--examples", "60"]
+    tree = json.loads(printed(capsys, *line, "--json"))
+    targets = tree["components"]["targets"]
+    # retention is in no family of effects
+    assert [t["name"] for t in targets] == ["mini-inference", "mini-entities", "mini-retrieval"]
+    # retrieval is scored from the other languages to English
+    assert [len(t["sizes"]) for t in targets] == [3, 3, 2] and targets[0]["sizes"] == [60] * 3
+    assert [t["fixed_none"] for t in targets] == [False, False, True] and all(t["parallel"] for t in targets)
+    assert tree["source"] == "suite" and tree["conditions"] == 1
+    plan = make_plan(load_suite(str(path)), Numerics())
+    estimates = Estimates.from_store(Options(tmp_path / "runs").store, plan.jobs)
+    one = sum(estimates.of(job) for job in plan.jobs.values() if job.seed == 0)
+    assert tree["seconds_per_seed"] == pytest.approx(one) and one > 0
+    assert {e["target"] for e in tree["effects"]} == {"*", *(t["name"] for t in targets)}
+    out = printed(capsys, *line)
+    assert "3 targets of the suite, 1 condition." in out
+    assert "60 test examples a language assumed for mini-inference" in out
+
+
+def test_large_encoders_cost_gpu_hours() -> None:
+    """Declared sizes alone: four seeds share what the whole plan is said to cost but for what no seed owns."""
+    found = suite_design("replication", 1000, Path("runs"))
+    plan = make_plan(load_suite("replication"), Numerics())
+    assert found.seconds_per_seed is not None
+    seeds = len({job.seed for job in plan.jobs.values() if job.seed >= 0})
+    assert 0.5 < found.seconds_per_seed * seeds / (plan_cost(plan).flops / 100e12) <= 1
+    sizes = {t.name: t.sizes for t in found.targets}
+    assert sizes["xnli"] == (5010,) * 15 and "bucc2018" in found.basis
 
 
 def test_pilot_is_planned_from_its_own_components(pilot: Path) -> None:
@@ -102,8 +151,9 @@ def test_impossible_plans_are_refused(changed: dict, said: str) -> None:
     with pytest.raises(AnalysisError) as error:
         design_plan(stated_components(run_sd=0.5), 1, **changed)
     assert said in error.value.hint
-    with pytest.raises(AnalysisError, match="-1"):
-        stated_components(run_sd=-1)
+    for sd in (-1, math.nan, math.inf):
+        with pytest.raises(AnalysisError, match=str(sd)):
+            stated_components(run_sd=sd)
 
 
 def test_command(pilot: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +170,14 @@ def test_command(pilot: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["--run-sd", "0.5", "--seeds", "three"], ["--run-sd", "0.5", "--seeds", "1,3"]]
+    "arguments",
+    [
+        [],
+        ["--run-sd", "0.5", "--seeds", "three"],
+        ["--run-sd", "0.5", "--seeds", "1,3"],
+        ["somewhere", "--run-sd", "0.5"],
+        ["somewhere", "--suite", "mini"],
+    ],
 )
 def test_command_says_what_is_missing(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(AnalysisError) as error:

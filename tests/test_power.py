@@ -1,8 +1,11 @@
 """Power: the reference's table, the closed form against simulation, components found again in simulated outcomes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from demo_outcomes import TARGETS, write_demo
+from made_results import made_results
 from scipy.stats import nct, t
 
 from xtremex.analysis.outcomes import Record, read_record
@@ -15,6 +18,7 @@ from xtremex.analysis.power import (
     power_table,
     seeds_needed,
 )
+from xtremex.analysis.projection import floor, project
 from xtremex.analysis.simulate import Scenario, simulate
 from xtremex.errors import AnalysisError
 
@@ -166,6 +170,62 @@ def test_components_where_nothing_is_trained_without():
     fixed = planned_test(Components((found,)), 5)
     assert len(fixed.v_runs) == 2
     assert fixed.v_examples == pytest.approx((4 * 0.01597 + 2 * 0.1272) / 10_000, rel=0.1)
+
+
+def test_parts_that_cannot_be_negative_keep_their_sum():
+    """Small pilots of three seeds: parts cut at 0, each on its own, would add up to more than was seen."""
+    scenario = Scenario(seeds=3, languages=4, examples=60, sd_run=0.006, sd_run_language=0.0)
+    for seed in range(30):
+        record = simulated_record(scenario, seed)
+        [target] = variance_components(record, "pair").targets
+        [grid] = record.cells.values()
+        seen = np.mean([cell.scores.mean(axis=1).var(ddof=1) for cell in grid.values()])
+        assert target.run >= 0 and target.run_language >= 0
+        assert target.per_run == pytest.approx(max(seen, target.per_run_examples))
+
+
+def test_examples_that_add_nothing_are_not_made_to():
+    """Without cell-specific difficulty the double differences' variances scatter about 0: their mean does, too."""
+    scenario = Scenario(seeds=3, languages=4, examples=60, difficulty=(0.6, 0.0), conditions=1)
+    found = [
+        variance_components(simulated_record(scenario, seed), "pair").targets[0].cell_examples
+        for seed in range(40)
+    ]
+    assert np.mean(found) < 0.005 and np.mean(np.array(found) == 0) > 0.25
+
+
+@pytest.mark.parametrize("conditions", [("none",), ("nli",)])
+def test_no_effect_to_plan_from(tmp_path, conditions):
+    folder = write_demo(tmp_path, targets=TARGETS[:1], conditions=conditions, languages=("en", "de"))
+    with pytest.raises(AnalysisError, match="both with and without"):
+        variance_components(read_record(folder), "muse")
+
+
+def test_nothing_varies():
+    flat = replace(
+        Components.stated().targets[0], run=0.0, run_language=0.0, run_examples=0.0, cell_examples=0.0
+    )
+    with pytest.raises(AnalysisError, match="nothing varies"):
+        power_table(Components((flat,)))
+
+
+def test_no_projection_at_the_language_tier():
+    """What languages add neither falls with seeds nor has many degrees of freedom: "only more examples help" were false."""
+    [grand] = [e for e in made_results().estimates if e.family == "grand" and e.role == "primary"]
+    assert project(grand) and floor(grand) is not None
+    languages = replace(grand, tier="T3")
+    assert project(languages) == () and floor(languages) is None
+
+
+def test_floor_is_where_more_seeds_end():
+    test = planned_test(Components.stated(), 100_000)
+    assert test.floor(0.8) == pytest.approx(test.mde(0.8), rel=0.01)
+
+
+def test_parallel_examples_have_the_df_of_one_language():
+    target = replace(Components.stated(languages=15, examples=1000).targets[0], parallel=True)
+    assert planned_test(Components((target,)), 3).df_examples == 999
+    assert planned_test(Components.stated(), 3).df_examples == 15 * 999
 
 
 def test_components_of_an_outcome_folder(tmp_path):

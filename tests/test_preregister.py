@@ -1,5 +1,6 @@
 """A design frozen before scores are read: what it holds, what it refuses, and what departs from it."""
 
+import copy
 import hashlib
 import json
 import shutil
@@ -159,6 +160,10 @@ def test_deviations_are_named_and_cost_the_confirmation(record, registered):
     assert confirmed(record, registered) == ({"a", "b"}, ())
     wider = suite["analysis"] | {"margin_aggregate": 2.0}
     pairs, said = confirmed(record, registered, analysis=wider)
+    changed = effects(replace(record, suite=suite | {"analysis": wider}), registered)
+    assert changed.registration.changed == ("*",)
+    # the signature must not vouch for what was not kept
+    assert changed.signature.endswith(f"|registered-changed:{registered.sha256[:12]}")
     assert pairs == set() and said == ("analysis.margin_aggregate: registered `0.5`, analysed `2.0`",)
     pairs, said = confirmed(record, registered, seeds=[0, 1])
     assert pairs == set() and said[0] == "seeds: registered 0, 1, 2, analysed 0, 1"
@@ -171,6 +176,84 @@ def test_deviations_are_named_and_cost_the_confirmation(record, registered):
     )
     pairs, said = confirmed(record, registered, targets=suite["targets"][:1])
     assert pairs == set() and "targets.mini-entities: registered an entry, analysed nothing" in said
+
+
+def test_a_pair_left_out_lowers_no_p_value_in_silence(record, registered):
+    """Holm runs over the pairs: with one of two left out, the other's adjusted p would be its own."""
+    suite = record.suite
+    for pairs in (suite["pairs"][:1], [*suite["pairs"], suite["pairs"][0] | {"name": "c"}]):
+        names, said = confirmed(record, registered, pairs=pairs)
+        assert names == set() and said[0].startswith("pairs.")
+    further = {"name": "text-vision", "plus": "text", "minus": "vision", "role": "primary"}
+    pair = suite["pairs"][0]
+    pairs = [pair | {"contrasts": [*pair["contrasts"], further]}, suite["pairs"][1]]
+    assert confirmed(record, registered, pairs=pairs)[0] == set()
+    # nor with its outcomes lost
+    cells = {place: grid for place, grid in record.cells.items() if place[0] == "a"}
+    results = effects(replace(record, cells=cells), registered)
+    assert {e.status for e in results.estimates} == {"exploratory"}
+    assert "primary family: no cell to test b / vision-text with" in results.registration.deviations
+    (grand,) = [e for e in results.estimates if (e.family, e.role) == ("grand", "primary")]
+    assert grand.family_size == 1
+
+
+def test_another_set_up_is_another_experiment(record, registered):
+    """Names, seeds and stages as registered, but other encoders or data behind them."""
+    suite = record.suite["suite"]
+    pairs, said = confirmed(record, registered, suite=suite | {"setup": "other"})
+    assert pairs == set() and said == (
+        "suite.setup: the suite file says otherwise of encoders, data or training",
+    )
+
+
+def test_another_revision_is_another_experiment(record, registered):
+    name = "a@grounded-vision"
+    backbones = record.suite["backbones"]
+
+    def at(revision):
+        return backbones | {name: backbones[name] | {"revision": revision}}
+
+    pairs, said = confirmed(record, registered, backbones=at("0.3.0"))
+    assert pairs == set() and said == (f"revisions.backbones.{name}: registered `0.2.1`, analysed `0.3.0`",)
+    # a package's version, or a branch, that `xtremex fetch` settled since: said, as a branch may have moved
+    pairs, said = confirmed(record, registered, backbones=at("a" * 40))
+    assert pairs == {"a", "b"} and len(said) == 1
+    design = copy.deepcopy(registered.design)
+    design["revisions"]["backbones"][name] = "b" * 40
+    pairs, said = confirmed(record, replace(registered, design=design), backbones=at("a" * 40))
+    assert pairs == set() and len(said) == 1
+    targets = [t | {"revision": "other"} for t in record.suite["targets"]]
+    pairs, said = confirmed(record, registered, targets=targets)
+    assert pairs == set() and len(said) == len(targets)
+    assert "revisions.data.mini-inference: registered `None`, analysed `other`" in said
+
+
+def test_a_registration_that_came_from_elsewhere_after_the_run_is_late(record, registered):
+    assert registered.registered == "2026-01-02T12:00:00+00:00"
+    for scored, late in (("2026-01-02T11:59:59+00:00", True), ("2026-01-02T12:00:01+00:00", False)):
+        results = effects(replace(record, suite=record.suite | {"scored": scored}), registered)
+        assert results.registration.late is late
+        assert {e.status for e in results.estimates} - {"exploratory"} == (
+            set() if late else {"confirmatory"}
+        )
+        assert (
+            any(
+                f"time: registered {registered.registered}, first test score {scored}" in w
+                for w in results.warnings
+            )
+            is late
+        )
+        assert ("|registered-late:" in results.signature) is late
+        # the sentence travels without its page
+        assert all(("; exploratory, as it was not registered" in a.sentence) is late for a in results.answers)
+
+
+def test_times_without_a_zone_are_utc_and_other_words_no_times(record, registered):
+    for scored, late in (("2026-01-02T11:59:59", True), ("2026-01-02T13:30:00+02:00", True), (None, False)):
+        suite = record.suite | {"scored": scored}
+        assert effects(replace(record, suite=suite), registered).registration.late is late
+    with pytest.raises(DataError, match="'yesterday' is no time"):
+        effects(replace(record, suite=record.suite | {"scored": "yesterday"}), registered)
 
 
 def test_missing_outcomes_are_a_deviation(record, registered):
@@ -197,6 +280,13 @@ def test_a_report_is_out_of_date_when_a_registration_comes(folder, tmp_path):
     assert not is_current(copy)
     (copy / "report.json").write_text(json_text(analyse(copy)))
     assert is_current(copy)
+
+
+def test_a_suite_without_a_contrast_has_nothing_to_register(tmp_path):
+    folder = write_demo(tmp_path / "x", **SMALL, arms=("text",))
+    with pytest.raises(AnalysisError, match="compares no arms") as error:
+        freeze(read_suite(folder), tmp_path / "y")
+    assert "contrast" in error.value.hint and not (tmp_path / "y").exists()
 
 
 def test_the_command(tmp_path):

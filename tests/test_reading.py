@@ -65,7 +65,9 @@ def test_reduction_is_that_of_the_cell(metric, seeds, shared):
     den = [np.ones(150) if metric == "accuracy" else rng.integers(1, 5, 150).astype(float) for _ in num]
     den = [den[0]] * seeds if shared else den
     if metric == "f1":
-        num[0][:30] = den[0][:30] = 0.0  # nothing predicted, nothing to find: 0
+        for top in num if shared else num[:1]:
+            top[:30] = 0.0
+        den[0][:30] = 0.0  # nothing predicted, nothing to find: 0
     expected = Cell.from_counts(examples, np.stack(num), np.stack(den))
     found = cell_of_runs(Sums(examples), num, den, range(seeds))
     assert found.seeds == expected.seeds

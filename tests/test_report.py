@@ -13,7 +13,9 @@ from made_results import LANGUAGES, made_results
 from report_pages import FIGURES, TABLES, Page
 
 from xtremex.analysis import wording
+from xtremex.analysis.methods import methods
 from xtremex.analysis.outline import Outline
+from xtremex.analysis.page import build
 from xtremex.analysis.render import markdown_escape
 from xtremex.analysis.report import write_report
 from xtremex.analysis.results import Results
@@ -22,7 +24,9 @@ from xtremex.analysis.svg_parts import ticks
 
 def test_page_opens_with_the_answer(report_folder: Path, report: Results) -> None:
     words = Page((report_folder / "report.html").read_text(encoding="utf-8")).words()
-    answer, placebo = (a.sentence for a in report.answers)
+    answer, placebo = (wording.typeset(a.sentence) for a in report.answers)
+    # numbers of the answer have the minus signs of the tables
+    assert any("CI -" in a.sentence for a in report.answers) and "CI \N{MINUS SIGN}" in answer + placebo
     order = [words.index(x) for x in (answer, placebo, report.suite["suite"]["notice"], report.signature)]
     assert order == sorted(order)
     # only the title and the question stand before the answer
@@ -36,8 +40,8 @@ def test_page_opens_with_the_answer(report_folder: Path, report: Results) -> Non
 def test_markdown_opens_with_the_answer(report_folder: Path, report: Results) -> None:
     lines = [line for line in (report_folder / "report.md").read_text(encoding="utf-8").splitlines() if line]
     assert lines[0].startswith("# Does intermediate-task training")
-    assert lines[1] == f"**{markdown_escape(report.answers[0].sentence)}**"
-    assert lines[2] == f"Placebo: **{markdown_escape(report.answers[1].sentence)}**"
+    assert lines[1] == f"**{markdown_escape(wording.typeset(report.answers[0].sentence))}**"
+    assert lines[2] == f"Placebo: **{markdown_escape(wording.typeset(report.answers[1].sentence))}**"
 
 
 @pytest.mark.parametrize("name", ["report.html", "report.md"])
@@ -83,6 +87,81 @@ def test_notes_name_tier_seeds_df_family_and_correction(report_folder: Path) -> 
         "grand: Holm over 1 test",
     ):
         assert said in words
+
+
+def test_every_table_with_a_p_value_says_what_it_rests_on(report: Results) -> None:
+    """Tier, seeds, df and correction, in the note of each."""
+    page, _ = build(Outline.of(report))
+    tested = [
+        t
+        for section in page.sections
+        for t in section.tables
+        if any(re.match(r"p\b", column.title) for column in t.columns)
+    ]
+    assert {t.name for t in tested} >= {
+        *("grand", "aggregates", "cells", "scale", "secondary", "replicability", "languages"),
+        *("placebo_difference", "cell_languages", "failure_tests"),
+    }
+    for table in tested:
+        assert re.search(r"\bdf\b", table.note), table.name
+        assert re.search("adjusted|Holm|Benjamini", table.note), table.name
+        if table.name != "failure_tests":
+            assert re.search(r"tier T2; seeds 3; Welch-Satterthwaite df", table.note), table.name
+
+
+def test_two_seeds_carry_no_verdict_and_the_note_says_so(report: Results) -> None:
+    said = "Two seeds carry no verdict: such rows are inconclusive whatever their p."
+    grand = next(e for e in report.estimates if e.family == "grand")
+    assert said not in wording.test_note([grand])
+    assert said in wording.test_note([grand, dataclasses.replace(grand, seeds=2)])
+    assert said not in wording.test_note([dataclasses.replace(grand, seeds=2, p_unmoderated=0.2)])
+
+
+@pytest.mark.parametrize(
+    ("tier", "said", "unsaid"),
+    [
+        (
+            "T0",
+            "the variance is that of the test examples (from influence values), for these checkpoints;",
+            "run term",
+        ),
+        (
+            "T1",
+            "the variance is the run term (variance over seeds);",
+            "shared test examples (from influence values)",
+        ),
+        (
+            "T2",
+            "the run term (variance over seeds) plus the term of the shared test examples",
+            "of the languages;",
+        ),
+        (
+            "T3",
+            "plus the terms of the shared test examples (from influence values) and of the languages;",
+            "for these languages",
+        ),
+    ],
+)
+def test_methods_name_the_variance_of_their_tier(report: Results, tier: str, said: str, unsaid: str) -> None:
+    estimates = tuple(dataclasses.replace(e, tier=tier) for e in report.estimates)
+    [test] = [
+        x
+        for x in methods(Outline.of(dataclasses.replace(report, estimates=estimates)))
+        if x.startswith("Test.")
+    ]
+    assert said in test and unsaid not in test
+
+
+def test_tiers_of_what_stands_beside(report: Results) -> None:
+    """Single languages and other views are fixed at T2 where the report itself is of T3."""
+    assert wording.basis(Outline.of(report)) == "MWV-t, tier T2; seeds 3; Welch-Satterthwaite df"
+    general = [dataclasses.replace(e, tier="T3", seeds=5) for e in report.estimates]
+    outline = Outline.of(dataclasses.replace(report, estimates=tuple(general)))
+    assert wording.basis(outline) == "MWV-t, tier T2; seeds 5; Welch-Satterthwaite df"
+    # the note of the estimates themselves keeps what they are
+    assert wording.test_note(general[:2]).startswith(
+        "Values in points (100 × metric). MWV-t, tier T3; seeds 5;"
+    )
 
 
 def test_runs_schedules_materials_and_methods_are_told(report_folder: Path, report: Results) -> None:
@@ -192,6 +271,17 @@ def test_hostile_names_stay_text_in_markdown(hostile_folder: Path) -> None:
         assert len(widths) == 1, table
 
 
+def _links_have_their_places(folder: Path) -> None:
+    page = Page((folder / "report.html").read_text(encoding="utf-8"))
+    places = {attributes.get("id") for _, attributes in page.tags}
+    links = [a["href"] or "" for a in page.of("a")]
+    assert len(links) > 3 and {link[1:] for link in links if link.startswith("#")} <= places
+
+
+def test_links_of_the_page_have_their_places(report_folder: Path) -> None:
+    _links_have_their_places(report_folder)
+
+
 def test_one_arm_answers_with_gains(tmp_path: Path) -> None:
     r = made_results(arms=("text",))
     write_report(r, tmp_path)
@@ -201,6 +291,7 @@ def test_one_arm_answers_with_gains(tmp_path: Path) -> None:
         in words
     )
     assert {p.stem for p in (tmp_path / "figures").iterdir()} == {"gains"}
+    _links_have_their_places(tmp_path)
     assert {p.stem for p in (tmp_path / "tables").iterdir()} == {"failures", "gains", "scores"}
 
 
@@ -255,6 +346,28 @@ def test_numbers_as_they_are_written() -> None:
     assert [wording.p_value(p) for p in (0.0004, 0.0421, 0.9999, None)] == ["<.001", ".042", "1.000", "n/a"]
     assert wording.duration(59.6) == "1 min 0 s" and wording.duration(7300) == "2 h 1 min"
     assert wording.size(123456789) == "123 MB" and wording.span([3, 3.0]) == "3" and wording.span([]) == "n/a"
+
+
+def test_intervals_that_exclude_zero_do_not_print_it() -> None:
+    assert wording.bounds(0.03, 1.84) == "[0.03, 1.8]"
+    assert wording.bounds(-0.0004, 9.96) == "[0.0, 10.0]"
+    assert wording.bounds(-2.06, -0.049) == "[−2.1, −0.05]"
+    assert wording.bounds(-0.004, 0.0) == "[−0.004, 0.0]"
+    assert wording.bounds(-1.0, math.inf) == wording.bounds(None, 1.0) == "n/a"
+
+
+def test_sentences_for_terminals_get_minus_signs() -> None:
+    assert wording.typeset("-1.5 to [-.2, -3) (-0.08, df 6)") == "−1.5 to [−.2, −3) (−0.08, df 6)"
+    for untouched in ("cross-lingual", "vision-2", "2026-01-02", "a - 1", "1e-3", "mini-x.v-1"):
+        assert wording.typeset(untouched) == untouched
+
+
+def test_one_cell_is_no_cells(without_figures: None, tmp_path: Path) -> None:
+    write_report(made_results(conditions=("nli",), targets=("mini-topic",)), tmp_path)
+    source = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "vision-text: of 1 cell 1 " in source
+    # means are no conditions and no targets
+    assert "1 intermediate condition (rows) by 1 target (columns), and their means" in source
 
 
 def test_ticks_are_round_and_inside() -> None:

