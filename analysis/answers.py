@@ -96,6 +96,9 @@ def _effect_sentence(
     # an arm's gain is a mean over all of its cells, the effect over those that both arms have
     if first is None or second is None or abs(first.value - second.value - e.value) > 1e-6:
         claim = f"Intermediate-task training differed by {e.value:+.2f} points between {plus} and {minus}"
+    elif not e.verdict.startswith("different"):
+        # "helped more" is read as a finding, whatever the p-value behind it says
+        claim = _changes(plus, first, minus, second, e)
     elif first.value > 0 and second.value > 0:
         more = "more" if e.value > 0 else "less"
         claim = f"Intermediate-task training helped {plus} {size} {more} than {minus}"
@@ -103,12 +106,16 @@ def _effect_sentence(
         more = "less" if e.value > 0 else "more"
         claim = f"Intermediate-task training hurt {plus} {size} {more} than {minus}"
     else:
-        claim = (
-            f"Intermediate-task training changed {plus} by {first.value:+.2f} points and {minus} by "
-            f"{second.value:+.2f}, a difference of {e.value:+.2f} points"
-        )
+        claim = _changes(plus, first, minus, second, e)
     status = "; exploratory, as it was not registered in this form" if e.status == "exploratory" else ""
     return f"{claim} {evidence}: {_claim(e)}; {_seen(e, conditions)}{status}."
+
+
+def _changes(plus: str, first: Gain, minus: str, second: Gain, e: Estimate) -> str:
+    return (
+        f"Intermediate-task training changed {plus} by {first.value:+.2f} points and {minus} by "
+        f"{second.value:+.2f}, a difference of {e.value:+.2f} points"
+    )
 
 
 def _no_effect_sentence(contrast: Mapping[str, str], wanted: str) -> str:

@@ -323,7 +323,7 @@ def _print_differences(title: str, rows: Sequence[Difference], alpha: float, tar
                 points(d.value),
                 interval(d.low, d.high),
                 p_value(d.p_adjusted),
-                "same runs" if d.p is None else verdict(d.verdict),
+                "same runs" if d.same_runs else verdict(d.verdict),
             )
         print_table(table, target)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from xtremex.analysis.estimator import Term, estimate
 from xtremex.analysis.outcomes import Record, read_record
 from xtremex.analysis.simulate import Scenario, simulate
 from xtremex.benchmark.cli import app
+from xtremex.benchmark.statistics_tables import print_comparison
 from xtremex.errors import AnalysisError
 
 OPTIONS: dict[str, Any] = {
@@ -146,7 +148,9 @@ def test_one_cell_by_hand(before: Path, after: Path, found: Comparison) -> None:
     assert d.p == pytest.approx(2 * student_t.sf(abs(d.value) / d.se, d.df))
 
 
-def test_outcomes_that_do_not_vary_are_not_the_same(before: Path, tmp_path: Path) -> None:
+def test_outcomes_that_do_not_vary_are_not_the_same(
+    before: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """All wrong in A and all right in B: no variance, no test, and nothing "equivalent" about it."""
     folders = [Path(shutil.copytree(before, tmp_path / side)) for side in "AB"]
     for folder, outcome in zip(folders, (0.0, 1.0), strict=True):
@@ -158,8 +162,11 @@ def test_outcomes_that_do_not_vary_are_not_the_same(before: Path, tmp_path: Path
             for group in groups:
                 constant = pa.array(np.full(group.num_rows, outcome))
                 writer.write_table(group.set_column(column, "accuracy.num", constant))
-    [d] = pick(compare(*folders), "cells", name="vision", condition="nli", target="mini-topic")
+    found = compare(*folders)
+    [d] = pick(found, "cells", name="vision", condition="nli", target="mini-topic")
     assert (d.a, d.b, d.value) == (0, 100, 100) and d.p is None and not d.same_runs
+    print_comparison(replace(found, differences=[d]), cells=True)
+    assert "inconclusive" in capsys.readouterr().out
     assert d.verdict == "inconclusive"
     text = comparison_markdown(compare(*folders))
     assert (

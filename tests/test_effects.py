@@ -209,19 +209,24 @@ def test_answers(results):
 def test_sentence_follows_the_signs_of_the_gains(results):
     (grand,) = chosen(results, "grand")
 
-    def sentence(vision, text):
+    def sentence(vision, text, verdict="different"):
         gains = [
             replace(g, value={"vision": vision, "text": text}.get(g.arm, 0.0))
             for g in results.gains
             if (g.condition, g.target) == ("*", "*")
         ]
-        return answers(results.suite, [replace(grand, value=vision - text)], gains)[0].sentence
+        shown = replace(grand, value=vision - text, verdict=verdict)
+        return answers(results.suite, [shown], gains)[0].sentence
 
     assert "helped the vision-language arm 1.00 points more than" in sentence(2, 1)
     assert "helped the vision-language arm 1.00 points less than" in sentence(1, 2)
     assert "hurt the vision-language arm 1.00 points less than" in sentence(-1, -2)
     assert "hurt the vision-language arm 1.00 points more than" in sentence(-2, -1)
     assert "by +1.00 points and the text-only arm by -1.00, a difference of +2.00" in sentence(1, -1)
+    # more and less are findings: an inconclusive answer claims neither
+    for verdict in ("inconclusive", "equivalent"):
+        assert "by +2.00 points and the text-only arm by +1.00, a difference of +1.00" in sentence(2, 1, verdict)
+        assert "hurt" not in sentence(-2, -1, verdict)
 
 
 def test_scale_dependence_is_said():
