@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from .comparisons import ALL
 from .estimator import Fit, Tier
 from .overlap import DAGGER
 from .results import Answer, Estimate, Gain
@@ -42,14 +43,14 @@ def answers(suite: Mapping[str, Any], estimates: Sequence[Estimate], gains: Sequ
     """
     settings = Settings.of(suite)
     family = "primary" if settings.primary else "grand"
-    wanted = settings.primary or "*"
-    overall = {(g.pair, g.arm): g for g in gains if g.condition == wanted and g.target == "*"}
+    wanted = settings.primary or ALL
+    overall = {(g.pair, g.arm): g for g in gains if g.condition == wanted and g.target == ALL}
     alpha = settings.alpha
     several = len(suite["pairs"]) > 1
 
     def averaged(rows: Iterable[Estimate | Gain]) -> int:
         """Conditions behind a mean over them: those that were analysed, which may be fewer than were planned."""
-        return 1 if settings.primary else len({row.condition for row in rows} - {"*"})
+        return 1 if settings.primary else len({row.condition for row in rows} - {ALL})
 
     found: list[Answer] = []
     for pair in suite["pairs"]:
@@ -120,7 +121,7 @@ def _changes(plus: str, first: Gain, minus: str, second: Gain, e: Estimate) -> s
 
 def _no_effect_sentence(contrast: Mapping[str, str], wanted: str) -> str:
     plus, minus = (ARMS.get(contrast[side], f"the arm `{contrast[side]}`") for side in ("plus", "minus"))
-    after = "" if wanted == "*" else f" after `{wanted}`"
+    after = "" if wanted == ALL else f" after `{wanted}`"
     return (
         f"No answer for {contrast['name']}: the outcomes hold no target that both {plus} and {minus} were scored "
         f"on with and without intermediate training{after}; the table of failed and missing runs says what is not "

@@ -87,7 +87,7 @@ def hierarchical_bootstrap(
     contrasts = _contrasts(units[:2], num, den, np.asarray(coefficients), share, resamples, rng)
     deviations = contrasts - contrasts.mean()
     own = sum(
-        c * c / len(z) * float(np.sum(share**2 * cell.within / examples.sizes))
+        c * c / len(z) * cell.own_noise(share)
         for c, z, cell in zip(coefficients, scored, cells, strict=True)
         if len(z) > 1
     )

@@ -18,13 +18,14 @@ from scipy.optimize import root_scalar
 from scipy.special import ndtri
 
 from ..errors import AnalysisError
+from .comparisons import NONE
 from .estimator import Term, estimate
 from .fit import DegreesOfFreedom
 from .habits import HABITS, Drawn, Interval
 from .moderation import moderated
 from .multiplicity import benjamini_hochberg, holm
 from .outcomes import Record
-from .pilot import NONE, variance_components
+from .pilot import variance_components
 from .power import Components, PlannedTest, TargetComponents
 from .settings import Settings
 from .simulate import Scenario, simulate_together
@@ -273,6 +274,10 @@ def planned(scenario: Scenario, alpha: float = 0.05) -> PlannedTest:
     n = 1.0 / float(np.mean(1.0 / sizes))
     shared = joint_success(p, common + cell)
     own, cells = p - shared, _shared_by_cell(scenario)
+    if scenario.parallel and scenario.run_share:
+        among_cell = scenario.parallel_share * cell
+        among_run = among_cell + scenario.run_share * (1.0 - common - cell)
+        own += (count - 1) * (joint_success(p, among_run) - joint_success(p, among_cell))
     c = np.asarray(scenario.coefficients)
     seeds = np.broadcast_to(np.asarray(scenario.seeds, dtype=np.float64), c.shape)
     run = np.broadcast_to(np.asarray(scenario.sd_run, dtype=np.float64) ** 2, c.shape)

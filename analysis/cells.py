@@ -197,6 +197,36 @@ class Examples:
             groups = np.bincount(block)[block]
         return deviations * np.sqrt(np.where(groups > 1, groups / np.maximum(groups - 1, 1), 0.0))
 
+    def run_noise(self, phi: np.ndarray) -> np.ndarray:
+        """(S, N) contributions of the runs of a cell -> (L, L) covariance over new examples of one run's own part.
+
+        ``sum_s U_s U_s' / (S - 1)``, where U_s are sums over sampling units of a run's deviations from the mean of
+        runs. Languages that share no unit have none in common: section 2.2's ``within_l / n_l`` on the diagonal. Where
+        the languages are parallel, runs err on the same item in several of them, and in a paragraph on several
+        questions; all of that is in the spread of the runs already.
+        """
+        runs, count = len(phi), len(self.languages)
+        if runs == 1:
+            return np.zeros((count, count))
+        own = phi - phi.mean(axis=0)
+        own -= np.repeat(self.language_means(own), self.sizes, axis=1)
+        own /= np.repeat(self.sizes, self.sizes)
+        if not self.parallel and not self.clustered:
+            squares = np.add.reduceat(np.einsum("sn,sn->n", own, own), self.offsets[:-1])
+            return np.diag(squares / (runs - 1))
+        unit, block = self._groups
+        if not self.parallel:
+            sums = np.stack([np.bincount(unit, weights=row, minlength=len(block)) for row in own])
+            return np.diag(np.bincount(block, weights=(sums**2).sum(axis=0)) / (runs - 1))
+        units = len(block)
+        if np.array_equal(unit, np.tile(np.arange(units), count)):
+            sums = own.reshape(runs, count, units)
+        else:
+            at = np.repeat(np.arange(count), self.sizes) * units + unit
+            sums = np.stack([np.bincount(at, weights=row, minlength=count * units) for row in own])
+            sums = sums.reshape(runs, count, units)
+        return np.sum(sums @ sums.transpose(0, 2, 1), axis=0) / (runs - 1)
+
     def variance(self, d: np.ndarray, weights: np.ndarray) -> tuple[float, int]:
         """Variance over new examples of ``sum_l weights[l] * mean_e d[l, e]``, and its degrees of freedom.
 
@@ -235,8 +265,19 @@ class Cell:
     """(S, L) score of each run and language, a fraction."""
     contributions: np.ndarray
     """(N,) contributions phi, averaged over runs."""
-    within: np.ndarray
-    """(L,) run-specific example variance, mean_e Var_s(phi) - Var_s(score); 0 with one run."""
+    noise: np.ndarray
+    """(L, L) covariance over new examples of what one run's language scores owe to errors of its own; 0 with one run.
+
+    With nested test sets a diagonal, ``[mean_e Var_s(phi) - Var_s(score)] / n``."""
+
+    @property
+    def within(self) -> np.ndarray:
+        """(L,) run-specific variance of one example."""
+        return np.diagonal(self.noise) * self.examples.sizes
+
+    def own_noise(self, weights: np.ndarray) -> float:
+        """What the variance over runs of the (L,)-weighted mean of scores holds of example noise."""
+        return float(weights @ self.noise @ weights)
 
     @property
     def deterministic(self) -> bool:
@@ -313,10 +354,7 @@ class Cell:
     def _reduced(
         cls, examples: Examples, seeds: tuple[int, ...], scores: np.ndarray, phi: np.ndarray
     ) -> Self:
-        within = np.zeros(len(examples.languages))
-        if len(seeds) > 1:
-            within = examples.language_means(phi.var(axis=0, ddof=1)) - scores.var(axis=0, ddof=1)
-        return cls(examples, seeds, scores, phi.mean(axis=0), np.maximum(within, 0.0))
+        return cls(examples, seeds, scores, phi.mean(axis=0), examples.run_noise(phi))
 
     def on_logit_scale(self) -> Self:
         """The cell with log-odds for scores: ceilings bend an interaction of scores, but not one of log-odds.
@@ -332,14 +370,18 @@ class Cell:
         stretched = np.repeat(logits.mean(axis=0), self.examples.sizes) + deviation * np.repeat(
             slope, self.examples.sizes
         )
-        return type(self)(self.examples, self.seeds, logits, stretched, self.within * slope**2)
+        return type(self)(self.examples, self.seeds, logits, stretched, self.noise * np.outer(slope, slope))
 
     def subset(self, languages: Sequence[str], examples: Examples | None = None) -> Self:
         """The cell in some of its languages; ``examples`` shares one test set object between cells."""
         part, at = self.examples.subset(languages)
         kept = [self.examples.languages.index(language) for language in languages]
         return type(self)(
-            examples or part, self.seeds, self.scores[:, kept], self.contributions[at], self.within[kept]
+            examples or part,
+            self.seeds,
+            self.scores[:, kept],
+            self.contributions[at],
+            self.noise[np.ix_(kept, kept)],
         )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from ..errors import AnalysisError
 from .cells import Cell
 from .changes import Change, changes
+from .comparisons import ALL, NONE
 from .equivalence import verdict
 from .estimator import Term, estimate
 from .matched import Matched, examples_of, fewest_runs, same_runs
@@ -23,9 +24,8 @@ from .multiplicity import benjamini_hochberg, holm
 from .outcomes import Record, read_record
 from .results import FEWEST_FOR_A_VERDICT, Verdict
 
-__all__ = ["Comparison", "Difference", "compare", "compare_records"]
+__all__ = ["Difference", "RecordComparison", "compare", "compare_records"]
 
-NONE, ALL = "none", "*"
 SIDES = (("A", -1.0), ("B", 1.0))
 BH = ("cells", "map")
 """Families whose single members nobody named in advance; the others get Holm."""
@@ -72,7 +72,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RecordComparison:
     folders: tuple[str, str]
     signatures: tuple[str, str]
     changes: tuple[Change, ...]
@@ -86,12 +86,12 @@ class Comparison:
         return asdict(self)
 
 
-def compare(a: Path, b: Path) -> Comparison:
+def compare(a: Path, b: Path) -> RecordComparison:
     """Compare two outcome folders; raises as ``outcomes.read_record`` and ``compare_records`` do."""
     return compare_records(read_record(a), read_record(b), (str(a), str(b)))
 
 
-def compare_records(a: Record, b: Record, folders: tuple[str, str] = ("A", "B")) -> Comparison:
+def compare_records(a: Record, b: Record, folders: tuple[str, str] = ("A", "B")) -> RecordComparison:
     """Every matched cell, gain of arms over arms, and mean; alpha and margins are A's.
 
     Raises ``AnalysisError`` where the two have no cell in common.
@@ -114,7 +114,7 @@ def compare_records(a: Record, b: Record, folders: tuple[str, str] = ("A", "B"))
             f"{folders[0]} and {folders[1]} share no arm and condition", f"A has {_cells_of(a)}"
         )
     signatures = a.suite["signature"], b.suite["signature"]
-    return Comparison(folders, signatures, tuple(changes(a, b)), tuple(both.notes), alpha, tuple(found))
+    return RecordComparison(folders, signatures, tuple(changes(a, b)), tuple(both.notes), alpha, tuple(found))
 
 
 def _cells_of(record: Record) -> str:

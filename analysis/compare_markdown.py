@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .compare import Comparison, Difference
+from .compare import Difference, RecordComparison
+from .comparisons import ALL
 from .render import markdown_code, markdown_escape
 from .wording import interval, number, p_value, points, verdict
 
@@ -18,7 +19,7 @@ _GROUPS = (
 )
 
 
-def comparison_markdown(found: Comparison) -> str:
+def comparison_markdown(found: RecordComparison) -> str:
     """The whole comparison; ends with a line break."""
     level = f"{100 * (1 - found.alpha):g} % CI"
     lines = ["# Comparison", ""]
@@ -70,8 +71,8 @@ def _row(d: Difference) -> list[str]:
     return [
         d.pair,
         d.name,
-        "mean" if d.condition == "*" else d.condition,
-        "mean" if d.target == "*" else d.target,
+        "mean" if d.condition == ALL else d.condition,
+        "mean" if d.target == ALL else d.target,
         sign(d.a),
         sign(d.b),
         points(d.value),

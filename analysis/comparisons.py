@@ -13,7 +13,7 @@ __all__ = ["ALL", "NONE", "Comparison", "declared", "derived"]
 NONE = "none"
 """The condition without intermediate training."""
 ALL = "*"
-"""The mean over conditions or over targets."""
+"""The name of a mean over conditions or over targets in `Estimate` and `Gain` (`results.py`)."""
 SHORTEST_LADDER = 3
 
 

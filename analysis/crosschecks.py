@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import AnalysisError
 from .bootstrap import Bootstrap, hierarchical_bootstrap
 from .cells import Cell
+from .comparisons import NONE
 from .estimator import Fit, contrast
 from .outcomes import Record
 from .permutation import Permutation, synchronized_permutation
@@ -22,7 +23,6 @@ from .settings import Settings
 
 __all__ = ["CrossCheck", "crosscheck"]
 
-NONE = "none"
 SIGNS = (1.0, -1.0, -1.0, 1.0)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from .comparisons import ALL, NONE, Comparison
 from .estimator import Cell
 from .results import Gain, LanguageEffect, Retention, Score
-from .study import POINTS, Study, in_language, terms_of, unique
+from .study import POINTS, Study, as_tested, in_language, terms_of, unique
 
 __all__ = ["gains", "languages", "retention", "scores"]
 
@@ -28,8 +28,7 @@ def gains(study: Study, pair: str, arm: str) -> list[Gain]:
     found = []
     for condition, target in rows:
         fit = study.fit(terms_of(design.chosen(condition, target), design.grids, {arm: 1.0}))
-        value, low, high, se = (x * POINTS for x in (fit.value, fit.low, fit.high, fit.se))
-        found.append(Gain(pair, arm, condition, target, value, low, high, se, fit.df, fit.p, fit.seeds))
+        found.append(Gain(pair, arm, condition, target, **as_tested(fit)))
     return found
 
 
@@ -87,11 +86,8 @@ def languages(study: Study, comparison: Comparison) -> list[LanguageEffect]:
                 name=target.get("language_names", {}).get(code, code),
                 family=target.get("language_families", {}).get(code, ""),
                 untrained=code in target.get("untrained_languages", ()),
-                value=fit.value * POINTS,
-                low=fit.low * POINTS,
-                high=fit.high * POINTS,
-                p=fit.p,
                 targets=len(unique(t for _, t in chosen)),
+                **as_tested(fit),
             )
         )
     return found

@@ -8,12 +8,13 @@ from itertools import combinations
 import numpy as np
 
 from ..errors import AnalysisError
+from .cells import DUPLICATE_MINIMUM
 from .reduction import Sums
 from .runs import Rows, Run
 
 __all__ = ["MINIMUM", "RARER", "duplicates"]
 
-MINIMUM = {"trained": 200, "zero-shot": 1000}
+MINIMUM = {"trained": DUPLICATE_MINIMUM, "zero-shot": 1000}
 """Two seeds that agree on this many outcomes share their training; on fewer they may agree by chance.
 
 More are asked where no head is trained on the target: an encoder that a short stage hardly moved may rank

@@ -43,7 +43,8 @@ def analyse(folder: Path) -> Results:
 def effects(record: Record, registered: Registered | None = None) -> Results:
     """Every number of a report. Deterministic: the simulation of max-T has a fixed seed."""
     study = Study(record)
-    found: dict[str, list[Any]] = defaultdict(list)
+    # by the fields of `Results`; a suite of one arm has no effect per language
+    found: dict[str, list[Any]] = defaultdict(list, languages=[])
     scales: list[str] = []
     shared: list[str] = []
     for pair in record.suite["pairs"]:
@@ -128,25 +129,5 @@ def _results(
             replication.over_pairs([*rows["estimates"], *rows["further"]], study.alpha) if several else ()
         ),
         registration=registration,
-        **{name: whole.get(name, ()) for name in _PARTS},
+        **whole,
     )
-
-
-_PARTS = (
-    "estimates",
-    "gains",
-    "scores",
-    "languages",
-    "retention",
-    "further",
-    "generalisation",
-    "absent",
-    "leave_out",
-    "cell_languages",
-    "correlations",
-    "priors",
-    "replicability",
-    "failures",
-    "failure_tests",
-    "sensitivity",
-)

@@ -12,7 +12,7 @@ from scipy.special import chdtri, nctdtr, nctdtrinc, stdtr, stdtrit
 from ..errors import AnalysisError
 from .results import Verdict
 
-__all__ = ["equivalence_p", "minimum_detectable_effect", "power", "verdict"]
+__all__ = ["equivalence_p", "minimum_detectable_effect", "power", "smallest_margin", "verdict"]
 
 
 def equivalence_p(value: float, se: float, df: float, margin: float) -> float | None:
@@ -27,6 +27,11 @@ def equivalence_p(value: float, se: float, df: float, margin: float) -> float | 
     if se <= 0:
         return None
     return float(max(stdtr(df, -(value + margin) / se), stdtr(df, (value - margin) / se)))
+
+
+def smallest_margin(value: float, se: float, df: float, alpha: float = 0.05) -> float:
+    """The margin at which ``equivalence_p`` is alpha: only wider ones are shown to hold the effect."""
+    return abs(value) + float(stdtrit(df, 1.0 - alpha)) * se
 
 
 def verdict(p: float | None, p_equivalence: float | None, alpha: float = 0.05) -> Verdict:

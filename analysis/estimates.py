@@ -13,12 +13,12 @@ from .effect_sizes import superiority
 from .equivalence import verdict
 from .estimator import Fit, Term
 from .families import design_correlation
-from .fit import Tier
+from .fit import Tier, scales_disagree
 from .moderation import SMALLEST_FAMILY, moderated
 from .multiplicity import benjamini_hochberg, benjamini_yekutieli, holm, max_t
 from .results import Estimate
 from .secondary import Correlation, LogOdds, Prior
-from .study import POINTS, Design, Study, terms_of
+from .study import POINTS, Design, Study, as_tested, terms_of
 
 __all__ = ["Found", "correct", "correct_primary", "estimates", "with_verdict"]
 
@@ -166,7 +166,7 @@ class _Maker:
             examples=sum(len(e.example) for e in test_sets),
             df_method=fit.df_method,
             p_unmoderated=fit.p_unmoderated,
-            logit=None if logit is None else LogOdds(logit.value, logit.low, logit.high, logit.p),
+            logit=None if logit is None else LogOdds(**as_tested(logit, 1.0)),
             scale_dependent=_scale_dependent(fit, logit, self.study.alpha),
             superiority=self._superiority(chosen),
             run_sd=None if run_sd is None else run_sd * POINTS,
@@ -206,9 +206,7 @@ def _quietly_moderated(fits: list[Fit]) -> list[Fit | None]:
 
 
 def _scale_dependent(fit: Fit, logit: Fit | None, alpha: float) -> bool:
-    if logit is None or fit.p is None or logit.p is None:
-        return False
-    return (fit.value > 0) != (logit.value > 0) or (fit.p < alpha) != (logit.p < alpha)
+    return logit is not None and scales_disagree(fit.value, fit.p, logit, alpha)
 
 
 def correct(family: Sequence[Estimate]) -> list[Estimate]:

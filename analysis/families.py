@@ -211,10 +211,9 @@ def _example_covariance(columns: Sequence[_Column], m: int, *, subtract: bool) -
     deviations = examples.unit_sums(coefficients @ phi, weights)
     covariance = deviations @ deviations.T
     if subtract:
-        within = np.stack([cell.within / len(cell.seeds) for cell in keys.values()])
-        for i, size in enumerate(examples.sizes):
-            shared = (coefficients * within[:, i]) @ coefficients.T
-            covariance -= shared * np.outer(weights[:, i], weights[:, i]) / size
+        for k, cell in enumerate(keys.values()):
+            signed = coefficients[:, k, None] * weights
+            covariance -= signed @ cell.noise @ signed.T / len(cell.seeds)
     owner = np.zeros((len(rows), m))
     owner[np.arange(len(rows)), [i for i, _, _ in rows]] = 1.0
     return owner.T @ covariance @ owner

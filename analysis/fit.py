@@ -12,7 +12,7 @@ from scipy.special import stdtr, stdtrit
 from .equivalence import equivalence_p, minimum_detectable_effect, verdict
 from .results import Verdict
 
-__all__ = ["DegreesOfFreedom", "Effect", "Fit", "Tier", "satterthwaite"]
+__all__ = ["DegreesOfFreedom", "Effect", "Fit", "Tier", "satterthwaite", "scales_disagree"]
 
 Tier = Literal["T0", "T1", "T2", "T3"]
 DegreesOfFreedom = Literal["welch", "pooled"]
@@ -205,11 +205,7 @@ class Effect(Fit):
         Both with their own variances: log-odds are not moderated.
         """
         p = self.p if self.p_unmoderated is None else self.p_unmoderated
-        if self.logit is None or p is None or self.logit.p is None:
-            return False
-        # the sign of an effect that is 0 but for rounding means nothing
-        signs = self.value * self.logit.value < 0 and min(abs(self.value), abs(self.logit.value)) > 1e-12
-        return signs or (p < self.alpha) != (self.logit.p < self.alpha)
+        return self.logit is not None and scales_disagree(self.value, p, self.logit, self.alpha)
 
     def __str__(self) -> str:
         shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in self.shares.items())
@@ -249,6 +245,15 @@ class Effect(Fit):
     def to_json(self) -> dict[str, Any]:
         more = {"standardised": self.standardised, "scale_dependent": self.scale_dependent}
         return super().to_json() | more
+
+
+def scales_disagree(value: float, p: float | None, logit: Fit, alpha: float) -> bool:
+    """Whether an effect (a fraction) and the same contrast of log-odds differ in sign or in significance."""
+    if p is None or logit.p is None:
+        return False
+    # the sign of an effect that is 0 but for rounding means nothing
+    signs = value * logit.value < 0 and min(abs(value), abs(logit.value)) > 1e-12
+    return signs or (p < alpha) != (logit.p < alpha)
 
 
 def _seeds(count: int) -> str:

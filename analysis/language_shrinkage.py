@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
 
 from .results import Estimate, LanguageEffect
 
@@ -32,20 +31,16 @@ class Shrinkage:
     """Language -> shrunken effect in points."""
 
 
-def shrink_languages(
-    effects: Sequence[LanguageEffect], grand: Estimate | None, alpha: float = 0.05
-) -> Shrinkage | None:
+def shrink_languages(effects: Sequence[LanguageEffect], grand: Estimate | None) -> Shrinkage | None:
     """The effects of one contrast in the languages of the pre-training; controls are left out.
 
-    Standard errors come from the intervals with the df of ``grand``. None where there are too few languages or an
-    interval is missing.
+    None where there are too few languages with a standard error.
     """
-    kept = [x for x in effects if not x.untrained and all(map(math.isfinite, (x.value, x.low, x.high)))]
-    if grand is None or len(kept) < FEWEST or not (math.isfinite(grand.se) and grand.df > 0):
+    kept = [x for x in effects if not x.untrained and math.isfinite(x.value) and math.isfinite(x.se)]
+    if grand is None or len(kept) < FEWEST or not math.isfinite(grand.se):
         return None
     values = np.array([x.value for x in kept])
-    critical = float(stdtrit(grand.df, 1.0 - alpha / 2.0))
-    errors = np.array([(x.high - x.low) / 2.0 / critical for x in kept])
+    errors = np.array([x.se for x in kept])
     count = len(kept)
     # mean variance = common + own; variance of the mean = common + own / count
     own = max(0.0, (float(np.mean(errors**2)) - grand.se**2) * count / (count - 1))

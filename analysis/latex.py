@@ -123,6 +123,8 @@ def latex_methods(paragraphs: Sequence[str], signature: str) -> str:
     r"""`methods.tex`: each paragraph under its first words, with ``\citep`` for what `references.bib` holds."""
     lines = [
         r"% In the preamble: \usepackage{natbib} (ACL styles load it). At the end: \bibliography{references}",
+        # names with a hyphen break nowhere else: rather wide blanks than words beyond the line
+        r"\begingroup\emergencystretch=4em",
     ]
     for paragraph in paragraphs:
         head, _, body = paragraph.partition(". ")
@@ -130,7 +132,8 @@ def latex_methods(paragraphs: Sequence[str], signature: str) -> str:
         lines += [rf"\paragraph{{{escape(head)}.}} {said}", ""]
     lines += [
         rf"\paragraph{{Signature.}} {{\raggedright\texttt{{{_breakable(signature)}}}\par}}",
-        rf"Its SHA-256 begins with \texttt{{{digest(signature)}}}: the tables print that.",
+        rf"Its SHA-256 begins with \texttt{{{digest(signature)}}}: the tables print that.\par",
+        r"\endgroup",
         "",
     ]
     return "\n".join(lines)

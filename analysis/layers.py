@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from .comparisons import NONE
 from .results import LayerCurve, LayerScore
 
 __all__ = ["RULES", "ViewScores", "layer_curves", "layer_scores"]
 
 RULES = ("fixed", "chosen", "best")
-NONE = "none"
 
 _VIEW = re.compile(r"layer=(\d+),pool=(\w+)")
 _LAST = re.compile(r"layer=last,pool=(mean|cls)")

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import AnalysisError
+from .comparisons import NONE
 from .estimator import Term, estimate
 from .outcomes import Record, read_record
 
 __all__ = ["FORMULA", "write_lmer"]
 
-NONE = "none"
 FORMULA = "score ~ A * C + (1 | run) + (1 | language) + (0 + A | language) + (0 + C | language) + (0 + A:C | language)"
 """With A and C coded +-1/2 the coefficient of ``A:C`` is the difference in differences."""
 _COLUMNS = ("pair", "contrast", "condition", "target", "run", "seed", "language", "A", "C", "score")

@@ -251,15 +251,11 @@ def _by_rank(units: np.ndarray, examples: Examples) -> np.ndarray:
 
 def _within(term: Term) -> float:
     """Example noise of single runs, which their scores hold already."""
-    within = sum(
-        (
-            c * c / len(cell.seeds) * cell.within
-            for key, c in term.used.items()
-            if not (cell := term.cells[key]).deterministic
-        ),
-        np.zeros(len(term.examples.languages)),
+    return sum(
+        c * c / len(cell.seeds) * cell.own_noise(term.language_weights)
+        for key, c in term.used.items()
+        if not (cell := term.cells[key]).deterministic
     )
-    return float(np.sum(term.language_weights**2 * within / term.examples.sizes))
 
 
 def _permutation(terms: Sequence[Term], contrast: Mapping[str, str], seed: int) -> Permutation | None:

@@ -8,7 +8,7 @@ from . import wording as w
 from .bibliography import cite
 from .outline import NONE, Outline
 from .results import Estimate
-from .secondary_tables import ITT
+from .secondary import ITT
 
 __all__ = ["methods", "registration"]
 

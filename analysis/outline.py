@@ -10,16 +10,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .comparisons import ALL, NONE
 from .overlap import DAGGER, overlaps
 from .results import Estimate, Gain, Results, Retention, Score
 
 __all__ = ["ALL", "NONE", "Contrast", "Outline"]
-
-ALL = "*"
-"""The name of a mean over conditions or over targets in :class:`~.results.Estimate` and `Gain`."""
-
-NONE = "none"
-"""The condition without intermediate training."""
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from .bibliography import Reference, cited
 from .latex import digest
 from .methods import methods, registration
 from .outline import ALL, Outline
+from .outlook import outlook
 from .panels import plots, strip
 from .plots import Figure, Intervals
-from .power_panel import outlook, power
+from .power_panel import power
 from .results import Answer
 from .tables import Table
 

@@ -132,9 +132,7 @@ def _languages(outline: Outline, pair: str) -> tuple[str, list[Plot]]:
     shrunken = shrink_languages(
         [x for x in mine if x.contrast == first],
         outline.estimates.get((pair, first, ALL, ALL)),
-        outline.alpha,
     )
-    rests = w.basis(outline)
     lines = []
     for group, members in families.items():
         lines.append(Line(group, heading=True))
@@ -147,7 +145,7 @@ def _languages(outline: Outline, pair: str) -> tuple[str, list[Plot]]:
                     x.low,
                     x.high,
                     f"{name} ({code}), {x.contrast}: {w.points(x.value)} points, {outline.level} CI "
-                    f"{w.interval(x.low, x.high)}; unadjusted p = {w.p_value(x.p)} ({rests}); "
+                    f"{w.interval(x.low, x.high)}; unadjusted p = {w.p_value(x.p)} ({w.basis(outline, [x])}); "
                     f"{w.count(x.targets, 'target')}",
                     hollow=x.untrained,
                 )
@@ -186,7 +184,6 @@ def _languages(outline: Outline, pair: str) -> tuple[str, list[Plot]]:
 
 def _gains(outline: Outline, pair: str) -> tuple[str, list[Plot]]:
     arms = outline.arms(pair)
-    tier = f", tier {w.tiers(outline.results.estimates)}" if outline.results.estimates else ""
 
     def line(c: str, t: str, label: str) -> Line | None:
         marks = []
@@ -196,7 +193,7 @@ def _gains(outline: Outline, pair: str) -> tuple[str, list[Plot]]:
                 tip = (
                     f"{arm}, {outline.cell(c, t)}: gain {w.points(g.value)} points, {outline.level} CI "
                     f"{w.interval(g.low, g.high)}; unadjusted p = {w.p_value(g.p)}; {w.count(g.seeds, 'seed')}, df "
-                    f"{w.number(g.df, 1)}{tier}"
+                    f"{w.number(g.df, 1)}, tier {g.tier}"
                 )
                 marks.append(Mark(i, g.value, g.low, g.high, tip))
         return Line(label, tuple(marks)) if marks else None

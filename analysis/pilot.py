@@ -16,12 +16,12 @@ import numpy as np
 
 from ..errors import AnalysisError
 from .cells import Cell
+from .comparisons import NONE
 from .outcomes import Record
 from .power import Components, TargetComponents
 
-__all__ = ["NONE", "variance_components"]
+__all__ = ["variance_components"]
 
-NONE = "none"
 Grid = Mapping[tuple[str, str], Cell]
 
 
@@ -130,13 +130,12 @@ def _cell_examples(grid: Grid, one_run: float) -> tuple[float, float]:
     for coefficients in _contrasts(grid):
         cells = [(c, grid[key]) for key, c in coefficients.items()]
         d = np.sum([c * cell.contributions for c, cell in cells], axis=0)
-        known = 0.0
+        known = np.zeros(2)
         for c, cell in cells:
-            runs = len(cell.seeds)
-            within = float(np.sum(weights**2 * cell.within / examples.sizes))
-            known += c * c * (within / runs if runs > 1 else one_run)
-        both = (test_set.variance(d, weights)[0] - known for test_set in (examples, apart))
-        found.append([v / len(cells) for v in both])
+            noise = [cell.own_noise(weights), float(weights**2 @ np.diagonal(cell.noise))]
+            known += c * c * (np.array(noise) / runs if (runs := len(cell.seeds)) > 1 else one_run)
+        both = np.array([test_set.variance(d, weights)[0] for test_set in (examples, apart)]) - known
+        found.append(both / len(cells))
     total, own = (max(0.0, float(v)) for v in np.mean(found, axis=0))
     return total, max(0.0, total - own) if examples.parallel else 0.0
 

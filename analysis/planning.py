@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from ..errors import AnalysisError, unknown
 from .calibrate import joint_success
+from .comparisons import NONE
 from .fit import DegreesOfFreedom
 from .outcomes import Record
-from .pilot import NONE, variance_components
+from .pilot import variance_components
 from .power import (
     SEEDS,
     Components,

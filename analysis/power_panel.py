@@ -1,4 +1,4 @@
-"""What more seeds would buy: the detectable effect by number of seeds, as lines, as a table and as a sentence."""
+"""What more seeds would buy: the detectable effect by number of seeds, as lines and as a table."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from . import wording as w
 from .outline import ALL, Outline
+from .outlook import NOTHING
 from .plots import Curve, Curves, Plot
 from .projection import Projected, floor, project
 from .results import Estimate
 from .tables import Block, Row, Table, Text, figure, row, text, where
 
-__all__ = ["outlook", "power", "power_panel"]
+__all__ = ["power", "power_panel"]
 
 _STYLES = ("primary", "vision", "further", "distilled")
 _LISTED = (3, 5, 10, 20)
@@ -75,13 +76,15 @@ def power(outline: Outline) -> Table:
     """Detectable effects at a few numbers of seeds; the suite's own is bold."""
     own = {e.seeds for pair in outline.pairs for _, e in _kinds(outline, pair)}
     columns = sorted({*_LISTED, *own})
-    blocks = []
+    blocks, unknown = [], []
     for pair in outline.pairs:
         rows: list[Row] = []
         for name, e in _kinds(outline, pair):
             values = {x.seeds: x for x in project(e, columns, outline.alpha)}
             cells = [Text(w.number(values[n].mde), strong=values[n].estimated) for n in columns]
-            rows.append(row(name, *cells, w.number(floor(e, outline.alpha))))
+            least = floor(e, outline.alpha)
+            unknown += [name] if least is not None and least < NOTHING else []
+            rows.append(row(name, *cells, w.ABSENT if name in unknown else w.number(least)))
         contrasts = outline.contrasts(pair)
         blocks.append(Block(where(outline, pair, contrasts[0].name if contrasts else ""), tuple(rows)))
     return Table(
@@ -90,26 +93,12 @@ def power(outline: Outline) -> Table:
         (*text("Effect"), *figure(*map(str, columns), "many")),
         tuple(blocks),
         "Points, 80 % power, not corrected for families. Bold: this suite's seeds. Many: what the shared test examples "
-        "alone hide, whatever the seeds. Of several effects of a kind, the one with the median.",
+        "alone hide, whatever the seeds"
+        + (
+            f"; {w.ABSENT}: their part of the variance is estimated to be about 0 (at tier T1 left out)"
+            if unknown
+            else ""
+        )
+        + ". Of several effects of a kind, the one with the median.",
         slim=True,
-    )
-
-
-def outlook(outline: Outline) -> str:
-    """What would change the answer: more seeds or more examples; empty where neither can be told."""
-    grand = [a.estimate for a in outline.results.answers if a.estimate is not None and a.role == "primary"]
-    if not grand:
-        return ""
-    e = grand[0]
-    more = 10 if e.seeds < 10 else 2 * e.seeds
-    ahead = {x.seeds: x for x in project(e, (more,), outline.alpha)}
-    least = floor(e, outline.alpha)
-    if more not in ahead or least is None:
-        return ""
-    share = e.variance_shares.get("run", 0.0)
-    limit = f"; below {w.number(least)} only more test examples help" if least >= 0.005 else ""
-    return (
-        f"What would change it: {100 * share:.0f} % of the variance comes from training runs and the rest from test "
-        f"examples. With {more} seeds instead of {e.seeds} this design could see effects of {w.number(ahead[more].mde)} "
-        f"points instead of {w.number(ahead[e.seeds].mde)}{limit}."
     )

@@ -108,12 +108,14 @@ def restarts(outline: Outline) -> Table:
 
 def schedules(outline: Outline) -> Table:
     listed = outline.suite.get("schedules", ())
+    # PAIR/ARM: of one pair the arms say all
+    pair = "" if outline.several else f"{next(iter(outline.pairs), '')}/"
     rows = [
         row(
             str(s["stage"]),
             str(s["seed"]),
             str(s["fingerprint"])[:_DIGEST],
-            _names(s.get("arms", ())),
+            _names(str(arm).removeprefix(pair) for arm in s.get("arms", ())),
             "–" if len(s.get("arms", ())) < 2 else "equal" if s.get("equal") else "differs (declared)",
         )
         for s in listed

@@ -60,14 +60,17 @@ def cell_of_runs(
 ) -> Cell:
     """Reduce S runs, each (N,) numerators and denominators in test-set order, to a cell.
 
-    The average over examples of the variance over runs comes from sums of squares:
-    ``mean_e Var_s(phi) = (sum_s mean_e phi^2 - S mean_e mean_s(phi)^2) / (S - 1)``.
+    Of a nested test set, the average over examples of the variance over runs comes from sums of squares:
+    ``mean_e Var_s(phi) = (sum_s mean_e phi^2 - S mean_e mean_s(phi)^2) / (S - 1)``. Where units span languages or
+    hold several examples, the contributions of all runs are kept until ``Examples.run_noise``.
     """
     examples, runs = sums.examples, len(seeds)
     scores = np.stack([sums.scores(n, d) for n, d in zip(num, den, strict=True)])
     bottoms = [None if sums.ones(d) else np.where((m := sums.means(d)) > 0, m, 1.0) for d in den]
     contributions = np.zeros(len(examples.example))
     within = np.zeros(len(examples.languages))
+    apart = not examples.parallel and not examples.clustered
+    kept = None if apart or runs == 1 else np.empty((runs, len(examples.example)))
     bounds = examples.offsets.tolist()
     for i, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
         total = contributions[start:stop]
@@ -80,11 +83,17 @@ def cell_of_runs(
                 phi -= den[s][start:stop] * (score * scale)
                 phi += score
             total += phi
-            if runs > 1:
+            if kept is not None:
+                kept[s, start:stop] = phi
+            elif runs > 1:
                 squares += float(phi @ phi)
         total /= runs
-        if runs > 1:
+        if kept is None and runs > 1:
             within[i] = (squares - runs * float(total @ total)) / ((runs - 1) * (stop - start))
-    if runs > 1:
-        within = np.maximum(within - scores.var(axis=0, ddof=1), 0.0)
-    return Cell(examples, tuple(seeds), scores, contributions, within)
+    if kept is not None:
+        noise = examples.run_noise(kept)
+    else:
+        if runs > 1:
+            within = np.maximum(within - scores.var(axis=0, ddof=1), 0.0)
+        noise = np.diag(within / examples.sizes)
+    return Cell(examples, tuple(seeds), scores, contributions, noise)

@@ -9,7 +9,7 @@ from .fit import Fit
 from .multiplicity import max_p, partial_conjunction, replicability_count, within_selected
 from .results import Estimate
 from .secondary import CellLanguage, Replicability, Replication
-from .study import POINTS, Grid, Study, in_language, terms_of, unique
+from .study import Grid, Study, as_tested, in_language, terms_of, unique
 
 __all__ = ["languages_of_cells", "over_pairs", "over_targets"]
 
@@ -113,11 +113,8 @@ def languages_of_cells(study: Study, comparison: Comparison, found: Sequence[Est
                 target=e.target,
                 language=code,
                 name=names.get(code, code),
-                value=POINTS * fit.value,
-                low=POINTS * fit.low,
-                high=POINTS * fit.high,
-                p=fit.p,
                 p_adjusted=None if fit.p is None else next(left),
+                **as_tested(fit),
             )
             for code, fit in zip(design.languages(e.target), family, strict=True)
         ]

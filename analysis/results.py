@@ -21,6 +21,7 @@ from .secondary import (
     Replicability,
     Replication,
     Sensitivity,
+    Tested,
 )
 
 __all__ = [
@@ -123,7 +124,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Gain:
+class Gain(Tested):
     """delta(a, c, t): score after intermediate training minus score without, for one arm.
 
     ``condition`` and ``target`` may be ``*`` as in ``Estimate``: the mean over them.
@@ -133,13 +134,6 @@ class Gain:
     arm: str
     condition: str
     target: str
-    value: float
-    low: float
-    high: float
-    se: float
-    df: float
-    p: float | None
-    seeds: int
 
 
 @dataclass(frozen=True)
@@ -165,7 +159,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class LanguageEffect:
+class LanguageEffect(Tested):
     """The effect in one language, averaged over targets that have it and over conditions (exploratory)."""
 
     pair: str
@@ -176,10 +170,6 @@ class LanguageEffect:
     family: str
     untrained: bool
     """Whether the encoder's pre-training did not cover the language (a control)."""
-    value: float
-    low: float
-    high: float
-    p: float | None
     targets: int
 
 

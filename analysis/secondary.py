@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 __all__ = [
+    "ITT",
     "Absent",
     "CellLanguage",
     "Correlation",
@@ -20,17 +21,37 @@ __all__ = [
     "Replicability",
     "Replication",
     "Sensitivity",
+    "Tested",
 ]
 
+ITT = "intention-to-treat"
+"""``what`` of a `Sensitivity` that imputes instead of leaving out."""
 
-@dataclass(frozen=True)
-class LogOdds:
-    """An effect on the logit scale; ``p`` is not adjusted."""
+
+@dataclass(frozen=True, kw_only=True)
+class Tested:
+    """An estimate with its interval and its t test against 0, adjusted for nothing; points unless the class says otherwise.
+
+    What else a p-value needs, the kind of df, is the suite's (`Estimate.df_method`).
+    """
 
     value: float
     low: float
     high: float
+    se: float
+    """0 where nothing varies."""
+    df: float
     p: float | None
+    """Two-sided; None where nothing varies and no test exists."""
+    tier: str
+    """``T2`` beside effects of tier T3 where languages are fixed: one language, languages left out."""
+    seeds: int
+    """Fewest runs behind a trained cell; 0 where nothing is trained."""
+
+
+@dataclass(frozen=True)
+class LogOdds(Tested):
+    """An effect on the logit scale, in log-odds; with the run variance moderated where the effect's is."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +66,7 @@ class Absent:
 
 
 @dataclass(frozen=True)
-class LeaveOut:
+class LeaveOut(Tested):
     """The primary effect without one family of languages: languages of a family are no independent evidence."""
 
     pair: str
@@ -56,14 +77,10 @@ class LeaveOut:
     """Languages of the family."""
     targets: int
     """Targets with other languages left."""
-    value: float
-    low: float
-    high: float
-    p: float | None
 
 
 @dataclass(frozen=True)
-class CellLanguage:
+class CellLanguage(Tested):
     """The effect in one language of a cell of the map that was found; exploratory."""
 
     pair: str
@@ -73,10 +90,6 @@ class CellLanguage:
     target: str
     language: str
     name: str
-    value: float
-    low: float
-    high: float
-    p: float | None
     p_adjusted: float | None
     """Benjamini-Hochberg within the cell at alpha x cells found / cells tested (Benjamini & Bogomolov 2014)."""
 
@@ -198,7 +211,7 @@ class FailureTest:
 
 
 @dataclass(frozen=True)
-class Sensitivity:
+class Sensitivity(Tested):
     """The grand effect under another treatment of failed runs."""
 
     pair: str
@@ -212,10 +225,6 @@ class Sensitivity:
     """
     dropped: int
     """Runs (seed of an arm and condition) left out, each on all targets; runs put at the baseline."""
-    value: float
-    low: float
-    high: float
-    p: float | None
     changed: bool
     """Whether one of the two is significant and the other is not, or both are with opposite signs; the primary analysis
     keeps every run."""

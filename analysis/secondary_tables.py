@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from . import wording as w
 from .outline import ALL, Outline
 from .results import Estimate
+from .secondary import ITT, LogOdds, Tested
 from .tables import (
     Block,
     Row,
@@ -24,7 +25,6 @@ from .tables import (
 )
 
 __all__ = [
-    "ITT",
     "absent",
     "cell_languages",
     "derived",
@@ -37,8 +37,6 @@ __all__ = [
 _MANY = 4
 """Languages that are listed by code; more are counted."""
 _FIRST = "this report"
-ITT = "intention-to-treat"
-"""``what`` of a `Sensitivity` that imputes instead of leaving out."""
 _WHAT = {
     "without-collapsed": "no collapsed runs",
     "without-restarted": "no failed runs",
@@ -55,6 +53,7 @@ def secondary(outline: Outline, role: str = "") -> Table:
     ``role`` chooses the contrasts; all by default.
     """
     r, blocks = outline.results, []
+    used: list[Estimate | Tested] = []
     for pair in outline.pairs:
         for contrast in outline.contrasts(pair):
             first = outline.estimates.get((pair, contrast.name, ALL, ALL))
@@ -62,30 +61,30 @@ def secondary(outline: Outline, role: str = "") -> Table:
                 continue
             mine = (pair, contrast.name)
 
-            def view(name: str, sub: str, value: float, low: float, high: float, p: float | None,
-                     first: Estimate = first) -> Row:  # fmt: skip
-                told = _told(outline, p), _told(outline, first.p)
-                same = told[0] == told[1] and (not any(told) or value * first.value > 0)
+            def view(name: str, sub: str, x: Estimate | Tested, first: Estimate = first) -> Row:
+                used.append(x)
+                told = _told(outline, x.p), _told(outline, first.p)
+                same = told[0] == told[1] and (not any(told) or x.value * first.value > 0)
                 said = "–" if name == _FIRST else "same" if same else "differs"
                 return row(
                     Text(name, f"[{sub}]" if sub else ""),
-                    Text(w.points(value), w.interval(low, high)),
-                    w.p_value(p),
+                    Text(w.points(x.value), w.interval(x.low, x.high)),
+                    Text(w.p_value(x.p), f"[df {w.number(x.df, 1)}]"),
                     Text(said, strong=said == "differs"),
                 )
 
-            rows = [view(_FIRST, f"tier {first.tier}", first.value, first.low, first.high, first.p)]
+            rows = [view(_FIRST, f"tier {first.tier}", first)]
             t3 = outline.generalisation.get((pair, contrast.name, ALL, ALL))
             if t3 is not None:
                 told = f"{t3.tier}, {w.count(t3.languages, 'language')}"
-                rows.append(view("new languages", told, t3.value, t3.low, t3.high, t3.p))
+                rows.append(view("new languages", told, t3))
             rows += [
-                view(_WHAT.get(x.what, x.what), w.count(x.dropped, "run"), x.value, x.low, x.high, x.p)
+                view(_WHAT.get(x.what, x.what), w.count(x.dropped, "run"), x)
                 for x in r.sensitivity
                 if (x.pair, x.contrast) == mine
             ]
             rows += [
-                view(f"no {x.family}", _codes(x.left_out), x.value, x.low, x.high, x.p)
+                view(f"no {x.family}", _codes(x.left_out), x)
                 for x in r.leave_out
                 if (x.pair, x.contrast) == mine
             ]
@@ -98,8 +97,8 @@ def secondary(outline: Outline, role: str = "") -> Table:
         "languages",
         (*text("View"), *figure("Effect", "p"), *text("Conclusion")),
         tuple(blocks),
-        f"Points with {outline.level} intervals; mean over intermediates and targets. {w.basis(outline)}, where the view "
-        "names no other tier; p not adjusted. Conclusion: the same "
+        f"Points with {outline.level} intervals; mean over intermediates and targets. {w.basis(outline, used)}; p not "
+        "adjusted. Conclusion: the same "
         f"where both are significant at {outline.alpha:g} with one sign, or neither is. Languages of one family are no "
         "independent evidence."
         + (" Intention-to-treat: target stages that were restarted score the best baseline." if itt else ""),
@@ -176,6 +175,9 @@ def derived(outline: Outline, role: str) -> Table:
 def replicability(outline: Outline) -> Table:
     """In how many targets there is an effect, per condition."""
     blocks = []
+    tested = [
+        e for e in outline.results.estimates if e.pair in outline.pairs and e.family in ("targets", "map")
+    ]
     for pair in outline.pairs:
         for contrast in outline.contrasts(pair):
             mine = {
@@ -203,15 +205,18 @@ def replicability(outline: Outline) -> Table:
         'Targets: the largest u for which "an effect in at least u targets" holds at '
         f"{outline.alpha:g} (Bonferroni combination, valid for targets that share checkpoints); above 0: how many of "
         "these effects are positive; p: of an effect in any target, in all, from the unadjusted p-values of the cells "
-        f"({w.basis(outline)}); not adjusted for the number of intermediates.",
+        f"({w.basis(outline, tested)}); not adjusted for the number of intermediates.",
         slim=True,
     )
 
 
 def replication(outline: Outline) -> Table:
     """One contrast over pairs; empty where there is one pair."""
-    rows = []
+    rows, used = [], []
+    known = {**outline.estimates, **outline.further}
     for x in outline.results.replication:
+        places = ((pair, x.contrast, x.condition, ALL) for pair in x.pairs)
+        used += [known[place] for place in places if place in known]
         values = "; ".join(f"{pair} {w.points(v)}" for pair, v in zip(x.pairs, x.values, strict=True))
         rows.append(
             row(
@@ -228,19 +233,19 @@ def replication(outline: Outline) -> Table:
         "Does it hold in every pair of encoders?",
         (*text("Contrast", "Intermediate", "Effects"), *figure("p (largest)"), *text("Same sign", "Shown")),
         (Block("", tuple(rows)),),
-        f"Points. {w.basis(outline)}. p: the largest over the pairs, of conditions after Holm within each pair. Shown: "
-        f"every pair has an effect of the same sign, and that p is below {outline.alpha:g}.",
+        f"Points. {w.basis(outline, used)}. p: the largest over the pairs, of conditions after Holm within each pair. "
+        f"Shown: every pair has an effect of the same sign, and that p is below {outline.alpha:g}.",
     )
 
 
-def _places(outline: Outline, found: Iterable[Estimate]) -> list[Estimate]:
-    """Means, and cells whose conclusion hangs on the scale."""
-    return [e for e in found if e.logit is not None and (ALL in (e.condition, e.target) or e.scale_dependent)]
+def _places(found: Iterable[Estimate]) -> list[tuple[Estimate, LogOdds]]:
+    """Means, and cells whose conclusion hangs on the scale; each with its log-odds."""
+    return [(e, o) for e in found if (o := e.logit) and (ALL in (e.condition, e.target) or e.scale_dependent)]
 
 
 def scale(outline: Outline) -> Table:
     """The effects in other units: log-odds, run SDs, probability of superiority."""
-    blocks = []
+    blocks, used = [], []
     for pair in outline.pairs:
         for contrast in outline.contrasts(pair):
             cells = (
@@ -248,22 +253,20 @@ def scale(outline: Outline) -> Table:
                 for c in (ALL, *outline.conditions)
                 for t in (ALL, *outline.targets)
             )
+            found = _places(e for e in cells if e is not None)
+            used += [o for e, o in found]
             rows = [
                 row(
                     "mean" if e.condition == ALL else e.condition,
                     "mean" if e.target == ALL else outline.task(e.target),
                     w.points(e.value),
-                    *(
-                        (w.points(o.value, 3), w.interval(o.low, o.high, 3), w.p_value(o.p))
-                        if (o := e.logit)
-                        else ()
-                    ),
+                    *(w.points(o.value, 3), w.interval(o.low, o.high, 3), w.p_value(o.p), w.number(o.df, 1)),
                     Text("yes" if e.scale_dependent else "no", strong=e.scale_dependent),
                     w.points(e.standardised),
                     w.number(e.superiority),
                     exploratory=exploratory(e),
                 )
-                for e in _places(outline, (e for e in cells if e is not None))
+                for e, o in found
             ]
             blocks.append(Block(where(outline, pair, tagged(*_named(contrast))), tuple(rows)))
     return Table(
@@ -271,13 +274,13 @@ def scale(outline: Outline) -> Table:
         "The effects in other units: log-odds, SDs of a run, probability of superiority",
         (
             *text("Intermediate", "Target"),
-            *figure("Points", "Log-odds", f"{outline.level} CI", "p"),
+            *figure("Points", "Log-odds", f"{outline.level} CI", "p", "df"),
             *text("Depends on scale"),
             *figure("Run SDs", "Superiority"),
         ),
         tuple(blocks),
         "All means, and the cells whose sign or significance (not adjusted) differs between points and log-odds. p: of the "
-        f"log-odds, not adjusted ({w.basis(outline)}{', moderated in the map' if outline.results.priors else ''}). "
+        f"log-odds, not adjusted ({w.basis(outline, used)}{', moderated in the map' if outline.results.priors else ''}). "
         "Superiority: probability that a run of the first arm gains more than a run of the second.",
         fold=True,
     )
@@ -286,24 +289,25 @@ def scale(outline: Outline) -> Table:
 def cell_languages(outline: Outline) -> Table:
     """Languages within the cells of the map that were found."""
     groups: dict[str, list[Row]] = {}
-    for x in outline.results.cell_languages:
-        if x.pair in outline.pairs:
-            place = where(outline, x.pair, tagged(x.contrast, x.role), outline.cell(x.condition, x.target))
-            groups.setdefault(place, []).append(
-                row(
-                    f"{x.name} ({x.language})" if x.name != x.language else x.language,
-                    w.points(x.value),
-                    w.interval(x.low, x.high),
-                    w.p_value(x.p),
-                    w.p_value(x.p_adjusted),
-                )
+    used = [x for x in outline.results.cell_languages if x.pair in outline.pairs]
+    for x in used:
+        place = where(outline, x.pair, tagged(x.contrast, x.role), outline.cell(x.condition, x.target))
+        groups.setdefault(place, []).append(
+            row(
+                f"{x.name} ({x.language})" if x.name != x.language else x.language,
+                w.points(x.value),
+                w.interval(x.low, x.high),
+                w.p_value(x.p),
+                w.p_value(x.p_adjusted),
+                w.number(x.df, 1),
             )
+        )
     return Table(
         "cell_languages",
         "Languages within the cells that were found (exploratory)",
-        (*text("Language"), *figure("Effect", f"{outline.level} CI", "p", "adj. p")),
+        (*text("Language"), *figure("Effect", f"{outline.level} CI", "p", "adj. p", "df")),
         tuple(Block(title, tuple(rows)) for title, rows in groups.items()),
-        f"Points. {w.basis(outline)}; adj. p: Benjamini-Hochberg over the languages of the cell, times cells tested / cells "
-        "found.",
+        f"Points. {w.basis(outline, used)}; adj. p: Benjamini-Hochberg over the languages of the cell, times cells tested "
+        "/ cells found.",
         fold=True,
     )

@@ -15,8 +15,8 @@ from .estimator import Cell
 from .fit import FEW_LANGUAGES, Fit
 from .overlap import overlaps
 from .results import Estimate
-from .secondary import Absent, LeaveOut, Sensitivity
-from .study import POINTS, Design, Study, terms_of, unique
+from .secondary import ITT, Absent, LeaveOut, Sensitivity
+from .study import Design, Study, as_tested, terms_of, unique
 
 __all__ = [
     "generalisation",
@@ -26,8 +26,6 @@ __all__ = [
     "scale_cautions",
     "without_failures",
 ]
-
-ITT = "intention-to-treat"
 
 
 def generalisation(study: Study, comparison: Comparison) -> tuple[list[Estimate], list[Absent]]:
@@ -71,7 +69,6 @@ def leave_out(study: Study, comparison: Comparison) -> list[LeaveOut]:
             continue
         terms = terms_of(kept, design.grids, comparison.signs, without=codes)
         fit = study.fit(terms, study.fixed_tier)
-        value, low, high = (POINTS * x for x in (fit.value, fit.low, fit.high))
         found.append(
             LeaveOut(
                 comparison.pair,
@@ -80,10 +77,7 @@ def leave_out(study: Study, comparison: Comparison) -> list[LeaveOut]:
                 family,
                 tuple(codes),
                 len(unique(t for _, t in kept)),
-                value,
-                low,
-                high,
-                fit.p,
+                **as_tested(fit),
             )
         )
     return found
@@ -220,12 +214,9 @@ def _beside(
         role=comparison.role,
         what=what,
         dropped=runs,
-        value=POINTS * fit.value,
-        low=POINTS * fit.low,
-        high=POINTS * fit.high,
-        p=fit.p,
         # the sign of what neither shows is noise
         changed=shown[0] != shown[1] or (all(shown) and (primary.value > 0) != (fit.value > 0)),
+        **as_tested(fit),
     )
 
 

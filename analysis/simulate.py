@@ -44,6 +44,8 @@ class Scenario:
     parallel: bool = False
     parallel_share: float = 0.6
     """What the languages of a parallel test set have in common of the difficulty that the runs of a cell share."""
+    run_share: float = 0.0
+    """What they have in common of the part that is one run's own: a run that errs on an item errs on its translations."""
     cluster_size: int = 1
     """Neighbouring examples per paragraph; when more than one they share half of their difficulty, of that for all runs
     and of that for the runs of a cell (what all runs share cancels from a difference)."""
@@ -96,6 +98,7 @@ SCENARIOS: dict[str, Scenario] = {
     "parallel-large-test": Scenario(
         languages=7, examples=4000, sd_run=0.002, parallel=True, difficulty=(0.3, 0.3)
     ),
+    "runs-that-err-in-all-languages": Scenario(parallel=True, run_share=0.6),
     "paragraphs-of-ten": Scenario(
         seeds=4, languages=6, sd_run=0.002, sd_run_language=0.002, cluster_size=10, difficulty=(0.3, 0.4)
     ),
@@ -195,7 +198,8 @@ def _task(
             p = p + run[:, None] + rng.normal(0, scenario.sd_run_language, (runs[k], languages))
         common, cell = scenario.difficulty
         difficulty = np.sqrt(common) * shared + np.sqrt(cell) * own
-        draw = _Draw(rng, difficulty, ndtri(np.clip(p, 0.02, 0.98)), 1.0 - common - cell, there)
+        alike = scenario.run_share if scenario.parallel else 0.0
+        draw = _Draw(rng, difficulty, ndtri(np.clip(p, 0.02, 0.98)), 1.0 - common - cell, alike, there)
         top, bottom = _counts(scenario, draw, rng)
         num.append(top)
         den.append(bottom)
@@ -217,11 +221,17 @@ class _Draw:
     """(S, L)"""
     own: float
     """Share of the latent variance that is one run's own."""
+    alike: float
+    """Share of that part which is one for all languages."""
     there: np.ndarray
     """(L, n) whether the language has the example."""
 
     def __call__(self) -> np.ndarray:
         noise = self.rng.standard_normal((*self.threshold.shape, self.difficulty.shape[1]))
+        if self.alike:
+            noise *= np.sqrt(1.0 - self.alike)
+            everywhere = self.rng.standard_normal((len(noise), 1, self.difficulty.shape[1]))
+            noise += np.sqrt(self.alike) * everywhere
         noise *= np.sqrt(self.own)
         noise += self.difficulty
         return (noise < self.threshold[:, :, None])[:, self.there].astype(np.float64)

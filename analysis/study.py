@@ -15,7 +15,7 @@ from .estimator import Cell, Fit, Term, Tier, estimate
 from .outcomes import Record
 from .settings import Settings
 
-__all__ = ["POINTS", "Design", "Grid", "Study", "in_language", "terms_of", "unique"]
+__all__ = ["POINTS", "Design", "Grid", "Study", "as_tested", "in_language", "terms_of", "unique"]
 
 POINTS = 100.0
 
@@ -166,6 +166,13 @@ def terms_of(
     return terms
 
 
+def as_tested(fit: Fit, scale: float = POINTS) -> dict[str, Any]:
+    """The fields of `secondary.Tested`."""
+    value, low, high, se = (scale * x for x in (fit.value, fit.low, fit.high, fit.se))
+    numbers = {"value": value, "low": low, "high": high, "se": se}
+    return {**numbers, "df": fit.df, "p": fit.p, "tier": fit.tier, "seeds": fit.seeds}
+
+
 def in_language(grid: Grid, language: str) -> dict[tuple[str, str], Cell]:
     """All cells of a target cut to one language; a language is a fortieth of the examples."""
     whole = next(iter(grid.values())).examples
@@ -178,7 +185,7 @@ def in_language(grid: Grid, language: str) -> dict[tuple[str, str], Cell]:
             cell.seeds,
             cell.scores[:, at : at + 1],
             cell.contributions[start:stop],
-            cell.within[at : at + 1],
+            cell.noise[at : at + 1, at : at + 1],
         )
         for key, cell in grid.items()
     }

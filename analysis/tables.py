@@ -298,7 +298,7 @@ _BESIDE = (
 def gains(outline: Outline) -> Table:
     """Arm and condition in rows, targets in columns; the standard error beside each gain."""
     columns = [t for t in (*outline.targets, ALL) if any(k[3] == t for k in outline.gains)]
-    blocks, seeds, dfs = [], [], []
+    blocks, used = [], []
     for pair in outline.pairs:
         for arm in outline.arms(pair):
             rows = []
@@ -306,8 +306,7 @@ def gains(outline: Outline) -> Table:
                 found = [outline.gains.get((pair, arm, c, t)) for t in columns]
                 if not any(found):
                     continue
-                seeds += [g.seeds for g in found if g is not None]
-                dfs += [g.df for g in found if g is not None]
+                used += [g for g in found if g is not None]
                 cells = [
                     Text(ABSENT)
                     if g is None
@@ -320,11 +319,9 @@ def gains(outline: Outline) -> Table:
                 ]
                 rows.append(row(MEAN if c == ALL else c, *cells, rule=c == ALL and bool(rows)))
             blocks.append(Block(where(outline, pair, arm), tuple(rows)))
-    # one arm has no estimates, and its gains do not hold their tier
-    tier = f" (MWV-t, tier {w.tiers(outline.results.estimates)})" if outline.results.estimates else ""
     note = (
-        f"Points with {outline.level} intervals{tier}; seeds {w.span(seeds)}, df {w.span(dfs, 1)}. Bold: the interval "
-        "excludes 0, not adjusted for the number of cells (exploratory)." + outline.dagger_note
+        f"Points with {outline.level} intervals ({w.basis(outline, used)}). Bold: the interval excludes 0, not "
+        "adjusted for the number of cells (exploratory)." + outline.dagger_note
     )
     return Table(
         "gains",
@@ -336,17 +333,18 @@ def gains(outline: Outline) -> Table:
 
 
 def languages(outline: Outline) -> Table:
-    blocks = []
+    blocks, used = [], []
     for pair in outline.pairs:
         for contrast in outline.contrasts(pair):
             found = [x for x in outline.results.languages if (x.pair, x.contrast) == (pair, contrast.name)]
             grand_effect = outline.estimates.get((pair, contrast.name, ALL, ALL))
-            shrunken = shrink_languages(found, grand_effect, outline.alpha)
+            used += found
+            shrunken = shrink_languages(found, grand_effect)
             found.sort(key=lambda x: (x.untrained, x.family, x.name, x.language))
             rows = [
                 row(
                     f"{x.name} ({x.language})", "control: not in pre-training" if x.untrained else x.family,
-                    w.points(x.value), w.interval(x.low, x.high), w.p_value(x.p),
+                    w.points(x.value), w.interval(x.low, x.high), w.p_value(x.p), w.number(x.df, 1),
                     w.points(shrunken.values.get(x.language) if shrunken else None), str(x.targets),
                 )
                 for x in found
@@ -357,10 +355,10 @@ def languages(outline: Outline) -> Table:
         "Effect by language, mean over targets and intermediates (exploratory)",
         (
             *text("Language", "Family"),
-            *figure("Effect", f"{outline.level} CI", "p (unadjusted)", "Shrunken", "Targets"),
+            *figure("Effect", f"{outline.level} CI", "p (unadjusted)", "df", "Shrunken", "Targets"),
         ),
         tuple(blocks),
-        f"Points. {w.basis(outline)}. Exploratory: p-values are not adjusted, and languages share their training runs. "
-        "Shrunken: moved towards the mean over languages (empirical Bayes), without the controls.",
+        f"Points. {w.basis(outline, used)}. Exploratory: p-values are not adjusted, and languages share their training "
+        "runs. Shrunken: moved towards the mean over languages (empirical Bayes), without the controls.",
         fold=True,
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 
 from .outline import Outline
 from .results import Estimate
+from .secondary import Tested
 
 __all__ = [
     "ABSENT",
@@ -186,7 +186,7 @@ def test_note(estimates: Iterable[Estimate]) -> str:
     if not rows:
         return ""
     return (
-        f"Values in points (100 × metric). {_test(rows)} df {span((e.df for e in rows), 1)}; family and correction: "
+        f"Values in points (100 × metric). {_test(rows, freedom(rows))}; family and correction: "
         f"{families(rows)}. "
         + ("Run variances of the map are moderated (empirical Bayes). " if moderated(rows) else "")
         + (
@@ -198,20 +198,19 @@ def test_note(estimates: Iterable[Estimate]) -> str:
     )
 
 
-def tiers(rows: Iterable[Estimate]) -> str:
+def tiers(rows: Iterable[Estimate | Tested]) -> str:
     return ", ".join(sorted({e.tier for e in rows}))
 
 
-def _test(rows: list[Estimate]) -> str:
-    return f"MWV-t, tier {tiers(rows)}; seeds {span(e.seeds for e in rows)}; {freedom(rows)}"
+def _test(rows: Sequence[Estimate | Tested], kind: str) -> str:
+    return f"MWV-t, tier {tiers(rows)}; seeds {span(e.seeds for e in rows)}; {kind} df {span((e.df for e in rows), 1)}"
 
 
-def basis(outline: Outline) -> str:
-    """Test, tier, seeds and kind of df of what stands beside the effects, whose languages are always fixed."""
-    rows = [e for e in outline.results.estimates if e.pair in outline.pairs]
-    # nothing beside a T3 effect draws languages anew but the effect itself
-    fixed = [replace(e, tier="T2") if e.tier == "T3" else e for e in rows]
-    return f"{_test(fixed)} df" if fixed else "MWV-t"
+def basis(outline: Outline, rows: Iterable[Estimate | Tested]) -> str:
+    """Test, tier, seeds and df of estimates without a family; the kind of df is the suite's."""
+    asked = str(outline.suite.get("analysis", {}).get("df", "welch"))
+    kind = freedom(outline.results.estimates) or _FREEDOMS.get(asked, asked)
+    return _test(list(rows), kind)
 
 
 def _provisional(rows: Iterable[Estimate]) -> bool:

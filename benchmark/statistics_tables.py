@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..analysis.calibrate import IN_USE, Calibrated
-from ..analysis.compare import Comparison, Difference
+from ..analysis.compare import Difference, RecordComparison
+from ..analysis.comparisons import ALL
 from ..analysis.map_checks import Checked
 from ..analysis.moderation import SMALLEST_FAMILY
 from ..analysis.planning import Plan, Planned
@@ -149,7 +150,7 @@ def _sd(variance: float) -> str:
 
 
 def _named(planned: Planned) -> str:
-    what = "mean over targets" if planned.target == "*" else planned.target
+    what = "mean over targets" if planned.target == ALL else planned.target
     over = "one condition" if planned.conditions == 1 else f"mean over {planned.conditions} conditions"
     return f"{what}, {over}"
 
@@ -158,9 +159,9 @@ def print_calibration(rows: Sequence[Calibrated], pair: str, settings: Settings)
     """The mean over targets (or the only target) first, then error rates by target."""
     target, alpha = console(), settings.alpha
     scopes = list(dict.fromkeys(row.scope for row in rows))
-    main = "*" if "*" in scopes else scopes[0]
+    main = ALL if ALL in scopes else scopes[0]
     datasets, error = rows[0].datasets, rows[0].standard_error
-    what = "the mean over targets" if main == "*" else main
+    what = "the mean over targets" if main == ALL else main
     _say(
         target,
         f"{pair}: {datasets} data sets simulated with this suite's design and variance components. Error rate "
@@ -272,7 +273,7 @@ def _print_map(found: Checked, target: Console) -> None:
     print_table(table, target)
 
 
-def print_comparison(found: Comparison, *, cells: bool) -> None:
+def print_comparison(found: RecordComparison, *, cells: bool) -> None:
     """Means, and every cell where ``cells``."""
     target = console()
     for side, folder, line in zip("AB", found.folders, found.signatures, strict=True):
@@ -330,7 +331,7 @@ def _print_differences(title: str, rows: Sequence[Difference], alpha: float, tar
 
 def _where(d: Difference) -> str:
     """``mean``, ``nli``, ``-> topic`` or ``nli -> topic``."""
-    to = "" if d.target == "*" else f"-> {d.target}"
+    to = "" if d.target == ALL else f"-> {d.target}"
     # a score always has a condition
-    what = "" if d.condition == "*" else d.condition
+    what = "" if d.condition == ALL else d.condition
     return f"{what} {to}".strip() or "mean"

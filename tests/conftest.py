@@ -97,8 +97,9 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports without the files of figures/: most of the time of a build goes there."""
-    from xtremex.analysis import report
+def without_figures() -> Iterator[None]:
+    """Reports without the files of figures/, for one test; a fixture of a wider scope uses ``no_figures``."""
+    from report_pages import no_figures
 
-    monkeypatch.setattr(report, "write_figures", lambda wanted, folder: [])
+    with no_figures():
+        yield

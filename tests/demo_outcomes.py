@@ -7,7 +7,7 @@ language and checkpoint effects, and example difficulty shared by all runs. Noth
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.stats import norm
 
-__all__ = ["CONDITIONS", "LANGUAGES", "TARGETS", "DemoTarget", "write_demo"]
+__all__ = ["CONDITIONS", "LANGUAGES", "SMALL", "TARGETS", "DemoTarget", "edit_suite", "write_demo"]
 
 LANGUAGES: dict[str, tuple[str, str]] = {
     "en": ("English", "Germanic"),
@@ -73,6 +73,14 @@ TARGETS = (
     DemoTarget("mini-mining", "mining", ("f1",), 0.70, parallel=False, trained=False),
     DemoTarget("mini-pictures", "image-text", ("recall@1",), 0.25, trained=False, retention=True),
 )
+SMALL: dict[str, Any] = {
+    "conditions": ("none", "nli", "tags"),
+    "targets": (TARGETS[0], TARGETS[2], TARGETS[4], TARGETS[6]),
+    "languages": ("en", "de", "fa"),
+    "examples": 80,
+    "restart": False,
+}
+"""Options of `write_demo` for a folder in a tenth of a second: three targets and retention, no flagged run."""
 
 
 def _counts(
@@ -288,6 +296,14 @@ def write_demo(
         json.dumps(suite, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     return folder
+
+
+def edit_suite(folder: Path, change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    """``change(suite)`` alters the record of a folder in place."""
+    suite = json.loads((folder / "suite.json").read_text(encoding="utf-8"))
+    change(suite)
+    (folder / "suite.json").write_text(json.dumps(suite), encoding="utf-8")
+    return suite
 
 
 def _suite_json(

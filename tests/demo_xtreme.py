@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from demo_outcomes import DemoTarget, write_demo
+from demo_outcomes import DemoTarget, edit_suite, write_demo
 
-__all__ = ["TARGETS", "edit_suite", "gold", "write_xtreme_demo"]
+__all__ = ["TARGETS", "gold", "write_xtreme_demo"]
 
 _PANX = (
     "ar he vi id jv ms tl eu ml ta te af nl en de el bn hi mr ur fa fr it pt es bg ru ja ka ko th sw yo my zh kk tr "
@@ -68,14 +67,6 @@ TARGETS = (
         views=_VIEWS,
     ),
 )
-
-
-def edit_suite(folder: Path, change: Any) -> dict[str, Any]:
-    """``change(suite)`` alters the record of a folder in place."""
-    suite = json.loads((folder / "suite.json").read_text(encoding="utf-8"))
-    change(suite)
-    (folder / "suite.json").write_text(json.dumps(suite), encoding="utf-8")
-    return suite
 
 
 def write_xtreme_demo(folder: Path, *, depth: int = 12, **options: Any) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
@@ -34,7 +35,7 @@ from xtremex.analysis.secondary import (
     Sensitivity,
 )
 
-__all__ = ["LANGUAGES", "made_results"]
+__all__ = ["LANGUAGES", "made_results", "numbers", "with_ladder"]
 
 LANGUAGES = {
     "en": ("English", "Germanic"),
@@ -45,6 +46,12 @@ LANGUAGES = {
     "fa": ("Persian", "Iranian"),
 }
 _VERDICTS: tuple[Verdict, ...] = ("inconclusive", "different", "equivalent", "different-but-negligible")
+
+
+def numbers(value: float, half: float, p: float, df: float = 4.2, seeds: int = 3) -> dict[str, Any]:
+    """Fields of `Tested`."""
+    around = {"low": value - half, "high": value + half, "se": half / 2.5}
+    return {"value": value, **around, "df": df, "p": p, "tier": "T2", "seeds": seeds}
 
 
 def _estimate(
@@ -83,7 +90,7 @@ def _estimate(
         p_unmoderated=0.31 if family == "map" else None,
         p_by=0.93 if family == "map" else None,
         p_max_t=0.55 if family == "conditions" else None,
-        logit=LogOdds(value / 20, value / 20 - 0.1, value / 20 + 0.1, 0.24),
+        logit=LogOdds(**numbers(value / 20, 0.1, 0.24)),
         scale_dependent=family == "map" and number % 5 == 0,
         superiority=0.58,
         run_sd=0.9,
@@ -136,17 +143,14 @@ def made_results(
                         name,
                         group,
                         code == "fa",
-                        value,
-                        value - 2,
-                        value + 2,
-                        0.3,
                         len(targets),
+                        **numbers(value, 2.0, 0.3),
                     )
                 )
         for arm in arms:
             for c, t in product((*conditions, "*"), (*targets, "*")):
                 value = float(rng.normal(1, 1))
-                gains.append(Gain(pair, arm, c, t, value, value - 2, value + 2, 0.8, 4.2, 0.21, 3))
+                gains.append(Gain(pair, arm, c, t, **numbers(value, 2.0, 0.21)))
             for c, t in product(("none", *conditions), targets):
                 still = t.endswith("mining") and c == "none"
                 level = float(rng.uniform(0.6, 0.8))
@@ -216,7 +220,7 @@ def _secondary(
     estimates: Sequence[Estimate],
 ) -> dict[str, Any]:
     """What stands beside the effects; every table has a row as long as there is a contrast."""
-    found: dict[str, list[Any]] = {name: [] for name in _SECONDARY}
+    found: dict[str, list[Any]] = defaultdict(list)
     for pair, contrast in product(pairs, contrasts):
         mine = [e for e in estimates if (e.pair, e.contrast) == (pair, contrast) and e.target == "*"]
         role = mine[0].role
@@ -230,11 +234,13 @@ def _secondary(
             ]
             found["absent"].append(Absent("T3", pair, contrast, "6 languages; fewer than 10 say little"))
         for group, codes in (("Germanic", ("en", "de")), ("Romance", ("fr",))):
-            line = LeaveOut(pair, contrast, role, group, codes, len(targets), 0.21, -1.1, 1.52, 0.74)
+            line = LeaveOut(
+                pair, contrast, role, group, codes, len(targets), **numbers(0.21, 1.31, 0.74, df=5.6)
+            )
             found["leave_out"].append(line)
         found["cell_languages"] += [
             CellLanguage(
-                pair, contrast, role, conditions[0], targets[0], code, name, 2.1, 0.4, 3.8, 0.02, 0.041
+                pair, contrast, role, conditions[0], targets[0], code, name, 0.041, **numbers(2.1, 1.7, 0.02)
             )
             for code, (name, _) in LANGUAGES.items()
         ]
@@ -257,7 +263,9 @@ def _secondary(
                 0.35,
             )
         )
-        line = Sensitivity(pair, contrast, role, "without-collapsed", 1, 0.4, -0.9, 1.7, 0.52, False)
+        line = Sensitivity(
+            *(pair, contrast, role, "without-collapsed", 1, False), **numbers(0.4, 1.3, 0.52, df=3.4, seeds=2)
+        )
         found["sensitivity"].append(line)
     if len(pairs) > 1:
         found["replication"] += [
@@ -284,22 +292,6 @@ def _secondary(
         "5f" * 32, "2026-01-01T00:00:00+00:00", False, 4, ("seeds: registered 0, 1, 2, 3, analysed 0, 1, 2",)
     )
     return {name: tuple(rows) for name, rows in found.items()} | {"registration": registration}
-
-
-_SECONDARY = (
-    "further",
-    "generalisation",
-    "absent",
-    "leave_out",
-    "cell_languages",
-    "correlations",
-    "priors",
-    "replicability",
-    "replication",
-    "failures",
-    "failure_tests",
-    "sensitivity",
-)
 
 
 def _suite(
@@ -405,3 +397,17 @@ def _suite(
         },
         "signature": signature,
     }
+
+
+def with_ladder(results: Results) -> Results:
+    """The same results with a ladder of three of their arms, and a trend per condition."""
+    suite = dict(
+        results.suite,
+        pairs=[dict(pair, ladder=["text", "scrambled", "vision"]) for pair in results.suite["pairs"]],
+    )
+    trends = tuple(
+        replace(e, contrast="trend(text < scrambled < vision)", role="trend", status="exploratory")
+        for e in results.further
+        if e.contrast == "vision-scrambled"
+    )
+    return replace(results, suite=suite, further=(*results.further, *trends))

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FIGURES", "HOSTILE", "TABLES", "Page", "digests"]
+import pytest
+
+from xtremex.analysis import report
+
+__all__ = ["FIGURES", "HOSTILE", "TABLES", "Page", "digests", "no_figures"]
 
 FIGURES = ("effect_map", "forest_languages", "gains", "power", "retention", "variance")
 TABLES = (
@@ -72,3 +78,11 @@ class Page(HTMLParser):
 def digests(folder: Path) -> dict[str, str]:
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+@contextmanager
+def no_figures() -> Iterator[None]:
+    """Reports without the files of figures/: most of the time of a build goes there."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(report, "write_figures", lambda wanted, folder: [])
+        yield

@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from xtremex.benchmark.cli import app
+
 SMALL = """
 name = "small"
 title = "A suite for tests"
@@ -52,6 +56,12 @@ def write_small(folder: Path, *, replace: dict[str, str] | None = None, append: 
     path = folder / "small.toml"
     path.write_text(text + append, encoding="utf-8")
     return path
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """What the command line prints, in this process."""
+    app([*map(str, arguments)], standalone_mode=False)
+    return capsys.readouterr().out
 
 
 def xtremex(

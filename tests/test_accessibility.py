@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import pytest
 from axe import Chromium, audit, axe_source, chromium, pale_text, prepare
 from demo_outcomes import write_demo
 from made_results import made_results
+from report_pages import no_figures
 
-from xtremex.analysis import report
 from xtremex.analysis.report import rebuild, write_report
 
 BAD = """<html><body><img src="https://evil.example/x.png"><p style="color: #ccc; background: #fff">pale words</p>
@@ -37,8 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("accessible")
     languages = ("en", "de", "es", "fa", "fr", "it", "ja", "pl", "ru", "zh")
     write_demo(folder, languages=languages, examples=24)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(report, "write_figures", lambda wanted, folder: [])
+    with no_figures():
         rebuild(folder)
     return folder
 
@@ -112,10 +112,9 @@ ENDLESS = "an-intermediate-condition-with-a-name-of-many-words"
 
 @pytest.mark.parametrize("conditions", [("nli", "commonsenseqa"), ("nli", "mmmmmmmmmmmmm"), ("nli", ENDLESS)])
 def test_names_are_not_cut_by_their_drawings(
-    page: Chromium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conditions: tuple[str, ...]
+    page: Chromium, tmp_path: Path, without_figures: None, conditions: tuple[str, ...]
 ) -> None:
     """XTREME's longest names, wide ones, and one that no drawing has room for: it ends in an ellipsis."""
-    monkeypatch.setattr(report, "write_figures", lambda wanted, folder: [])
     write_report(made_results(conditions=conditions, targets=("mini-classification", "mini-xnli")), tmp_path)
     page.open(tmp_path / "report.html", width=1280)
     assert page.run(CUT) == []
@@ -126,6 +125,27 @@ def test_names_are_not_cut_by_their_drawings(
         assert any(label.startswith("an-intermediate-") and label.endswith("…") for label in labels)
     else:
         assert set(conditions) <= labels
+
+
+def test_long_words_of_a_table_wrap(page: Chromium, tmp_path: Path, without_figures: None) -> None:
+    """Licences of two sources, a stage that trains on a mixture: no table scrolls in a window of 1280 pixels."""
+    results = made_results()
+    suite = dict(results.suite)
+    licence = (
+        "Unicode-3.0 (CLDR, by way of babel, BSD-3-Clause); BSD-3-Clause (django) and MIT (django-allauth)"
+    )
+    suite["targets"] = [dict(t, licence=licence) for t in suite["targets"]]
+    stage = "intermediate:mini-inference+mini-commonsense+mini-entities+mini-questions+mini-topics+mini-tags"
+    arms = ["muse/text", "muse/vision", "muse/scrambled", "muse/distilled"]
+    suite["schedules"] = [dict(s, stage=stage, arms=arms) for s in suite["schedules"]]
+    write_report(dataclasses.replace(results, suite=suite), tmp_path)
+    page.open(tmp_path / "report.html", width=1280)
+    prepare(page)
+    captions = page.run("""[...document.querySelectorAll('div.scroll:has(table)')].filter(x => x.scrollWidth > x.clientWidth)
+      .map(x => x.getAttribute('aria-label'))""")
+    assert captions == []
+    words = page.run("document.body.innerText")
+    assert licence in words and stage in words
 
 
 def test_rows_keep_their_names_on_a_phone(page: Chromium, folder: Path) -> None:

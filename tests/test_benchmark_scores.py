@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
@@ -14,8 +13,9 @@ from statistics import mean, stdev
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from demo_outcomes import write_demo
-from demo_xtreme import TARGETS, edit_suite, write_xtreme_demo
+from demo_outcomes import edit_suite, write_demo
+from demo_xtreme import TARGETS, write_xtreme_demo
+from latex import compiled, need_latex
 from report_pages import Page
 
 from xtremex.analysis import benchmark_tables
@@ -397,24 +397,16 @@ def test_a_mixture_shares_what_its_members_share(own: Path) -> None:
 
 
 def test_latex_of_nine_targets_compiles_within_the_page(page_folder: Path, tmp_path: Path) -> None:
-    if shutil.which("pdflatex") is None:
-        pytest.skip("pdflatex is absent: apt-get install texlive-latex-base texlive-latex-recommended")
+    need_latex()
     files = sorted((page_folder / "tables").glob("*.tex"))
     assert {"xtreme", "xtreme_groups", "layers"} <= {f.stem for f in files}
     boxes = "\n".join(rf"\begin{{table*}}\centering\input{{{f}}}\end{{table*}}" for f in files)
-    (tmp_path / "paper.tex").write_text(
+    source = tmp_path / "paper.tex"
+    source.write_text(
         "\\documentclass[twocolumn]{article}\n\\usepackage{booktabs}\n\\begin{document}\nText.\n"
         + boxes
         + "\n\\clearpage\\end{document}\n",
         encoding="utf-8",
     )
-    done = subprocess.run(
-        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"],
-        cwd=tmp_path,
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    log = done.stdout.decode("utf-8", "replace")
-    assert done.returncode == 0, log[-3000:]
+    log = compiled(source)
     assert "Overfull" not in log and "Missing character" not in log

@@ -55,6 +55,9 @@ SHORT = {
     "seeds": Scenario(seeds=8, languages=5, examples=120, sd_run=0.01),
     "an effect": Scenario(seeds=4, languages=5, examples=200, mean=0.85, effect=0.04),
     "runs alike": Scenario(seeds=4, languages=4, examples=100, sd_run=0.0, sd_run_language=0.0),
+    "runs alike in all languages": Scenario(
+        seeds=5, languages=6, examples=150, sd_run=0.002, parallel=True, run_share=0.6
+    ),
     "paragraphs": Scenario(
         seeds=4, languages=3, examples=300, sd_run=0.002, cluster_size=10, difficulty=(0.2, 0.5)
     ),
@@ -81,6 +84,13 @@ def test_bars_in_short(name):
     assert kept(SHORT[name])
 
 
+def test_errors_that_a_run_repeats_in_every_language_are_counted_once():
+    """The runs' spread holds them; taken for independent, the interval is 1.15 times as wide as it has to be."""
+    scenario = replace(SHORT["runs alike in all languages"], run_share=0.9)
+    result = calibrate(scenario, 200, seed=2)
+    assert result.mean_width / (100 * planned(scenario).width) == pytest.approx(1.0, abs=0.05)
+
+
 SHARED = Scenario(seeds=4, tasks=4, languages=5, examples=80, sd_checkpoint=0.02)
 
 
@@ -98,7 +108,7 @@ def with_every_runs_noise_twice(patch):
     patch.setattr(
         Cell,
         "_reduced",
-        classmethod(lambda *of: replace(cell := whole(*of), within=np.zeros_like(cell.within))),
+        classmethod(lambda *of: replace(cell := whole(*of), noise=np.zeros_like(cell.noise))),
     )
 
 

@@ -12,18 +12,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from demo_outcomes import TARGETS, write_demo
+from demo_outcomes import TARGETS, edit_suite, write_demo
 from scipy.stats import false_discovery_control, ttest_ind
 from scipy.stats import t as student_t
-from small_suite import xtremex
+from small_suite import printed, xtremex
 
-from xtremex.analysis.compare import Comparison, Difference, compare, compare_records
+from xtremex.analysis.compare import Difference, RecordComparison, compare, compare_records
 from xtremex.analysis.compare_markdown import comparison_markdown
 from xtremex.analysis.effects import analyse
 from xtremex.analysis.estimator import Term, estimate
 from xtremex.analysis.outcomes import Record, read_record
 from xtremex.analysis.simulate import Scenario, simulate
-from xtremex.benchmark.cli import app
 from xtremex.benchmark.statistics_tables import print_comparison
 from xtremex.errors import AnalysisError
 
@@ -47,17 +46,11 @@ def after(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(before: Path, after: Path) -> Comparison:
+def found(before: Path, after: Path) -> RecordComparison:
     return compare(before, after)
 
 
-def edit(folder: Path, change) -> None:
-    suite = json.loads((folder / "suite.json").read_text(encoding="utf-8"))
-    change(suite)
-    (folder / "suite.json").write_text(json.dumps(suite), encoding="utf-8")
-
-
-def pick(found: Comparison, family: str, **wanted: str) -> list[Difference]:
+def pick(found: RecordComparison, family: str, **wanted: str) -> list[Difference]:
     return [
         d
         for d in found.differences
@@ -65,17 +58,13 @@ def pick(found: Comparison, family: str, **wanted: str) -> list[Difference]:
     ]
 
 
-def printed(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """What the command line prints, in this process."""
-    app([*map(str, arguments)], standalone_mode=False)
-    return capsys.readouterr().out
-
-
 def _runs(record: Record, arm: str, condition: str, target: str) -> np.ndarray:
     return 100 * record.cells["muse", target][arm, condition].scores.mean(axis=1)
 
 
-def test_differences_are_those_of_the_two_analyses(before: Path, after: Path, found: Comparison) -> None:
+def test_differences_are_those_of_the_two_analyses(
+    before: Path, after: Path, found: RecordComparison
+) -> None:
     one, two = analyse(before), analyse(after)
     effects = {(e.family, e.contrast, e.condition, e.target): e.value for e in one.estimates}
     others = {(e.family, e.contrast, e.condition, e.target): e.value for e in two.estimates}
@@ -89,7 +78,7 @@ def test_differences_are_those_of_the_two_analyses(before: Path, after: Path, fo
     assert cells == pytest.approx(scores)
 
 
-def test_run_variance_is_welchs(before: Path, after: Path, found: Comparison) -> None:
+def test_run_variance_is_welchs(before: Path, after: Path, found: RecordComparison) -> None:
     """The runs' part is that of Welch's two-sample t; the examples, the same in both, add theirs."""
     one, two = read_record(before), read_record(after)
     for d in pick(found, "cells", name="vision", target="mini-topic"):
@@ -116,7 +105,7 @@ def _table(folder: Path, target: str, arm: str, condition: str) -> dict[int, dic
     return found
 
 
-def test_one_cell_by_hand(before: Path, after: Path, found: Comparison) -> None:
+def test_one_cell_by_hand(before: Path, after: Path, found: RecordComparison) -> None:
     """A parallel test set of three languages, loops over the rows of the files: reference 2.2 with c = (-1, +1)."""
     [d] = pick(found, "cells", name="vision", condition="nli", target="mini-inference")
     sides = [_table(folder, "mini-inference", "vision", "nli") for folder in (before, after)]
@@ -174,7 +163,7 @@ def test_outcomes_that_do_not_vary_are_not_the_same(
     )
 
 
-def test_families_are_adjusted(found: Comparison) -> None:
+def test_families_are_adjusted(found: RecordComparison) -> None:
     rows = pick(found, "map")
     assert len(rows) == 6
     assert [d.p_adjusted for d in rows] == pytest.approx(false_discovery_control([d.p for d in rows]))
@@ -245,7 +234,7 @@ def test_runs_that_are_the_same_on_one_target_only_are_told(
 def test_shared_examples_cancel_and_others_do_not(before: Path, after: Path, tmp_path: Path) -> None:
     """Scores on one test set are paired over its examples; another version of it is another test set."""
     folder = Path(shutil.copytree(after, tmp_path / "moved"))
-    edit(folder, lambda suite: suite["targets"][0].update(version="2"))
+    edit_suite(folder, lambda suite: suite["targets"][0].update(version="2"))
     same, moved = compare(before, after), compare(before, folder)
     assert [(c.what, c.a, c.b) for c in moved.changes if "target" in c.what] == [
         ("target mini-inference", "version 1", "version 2")
@@ -256,9 +245,9 @@ def test_shared_examples_cancel_and_others_do_not(before: Path, after: Path, tmp
         assert two.shared_examples == (two.target != "mini-inference")
         assert (one.se == two.se) == two.shared_examples
     # another commit of the data may hold other examples under the same numbers
-    edit(folder, lambda suite: suite["targets"][0].update(version="1", revision="b"))
+    edit_suite(folder, lambda suite: suite["targets"][0].update(version="1", revision="b"))
     own = Path(shutil.copytree(before, tmp_path / "own"))
-    edit(own, lambda suite: suite["targets"][0].update(revision="a"))
+    edit_suite(own, lambda suite: suite["targets"][0].update(revision="a"))
     other = compare(own, folder)
     assert [d.se for d in other.differences] == [d.se for d in moved.differences]
     assert ("target mini-inference, data", "a", "b") in [(c.what, c.a, c.b) for c in other.changes]
@@ -281,7 +270,7 @@ def test_languages_of_both_are_compared(before: Path, tmp_path: Path) -> None:
 def test_what_does_not_match_is_told(before: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = OPTIONS | {"targets": TARGETS[1:4], "conditions": ("none", "nli")}
     folder = write_demo(tmp_path / "fewer", seed=3, **options)
-    edit(
+    edit_suite(
         folder,
         lambda suite: suite["targets"][0].update(metric="accuracy") or suite["analysis"].update(alpha=0.1),
     )
@@ -302,7 +291,7 @@ def test_one_seed_is_tier_t0(before: Path, tmp_path: Path) -> None:
     assert "tier T0" in method and "these checkpoints only" in method
 
 
-def test_what_the_intervals_rest_on_is_told(before: Path, found: Comparison, tmp_path: Path) -> None:
+def test_what_the_intervals_rest_on_is_told(before: Path, found: RecordComparison, tmp_path: Path) -> None:
     [method] = [note for note in found.notes if "MWV-t" in note]
     assert "tier T2" in method and "Welch" in method and "Two seeds" not in method and "own" not in method
     asked = {"tier": "T3", "df": "pooled"}
@@ -340,7 +329,7 @@ def test_arms_conditions_and_losses_of_one_folder_are_told(before: Path, tmp_pat
 def test_another_layer_is_read_on_the_same_queries(before: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = OPTIONS | {"targets": (TARGETS[4],)}
     one, two = (write_demo(tmp_path / name, seed=0, **options) for name in "ab")
-    edit(two, lambda suite: suite["targets"][0].update(view=TARGETS[4].views[1]))
+    edit_suite(two, lambda suite: suite["targets"][0].update(view=TARGETS[4].views[1]))
     found = compare(one, two)
     assert all(d.shared_examples for d in found.differences)
     assert any("layer=1,pool=native in A and at layer=0,pool=mean in B" in note for note in found.notes)
@@ -348,9 +337,9 @@ def test_another_layer_is_read_on_the_same_queries(before: Path, tmp_path: Path)
 
 def test_an_older_record_has_the_defaults(before: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(before, tmp_path / "older"))
-    edit(folder, lambda suite: suite["analysis"].update(tier="T2", df="welch", primary=""))
+    edit_suite(folder, lambda suite: suite["analysis"].update(tier="T2", df="welch", primary=""))
     assert compare(before, folder).changes == ()
-    edit(folder, lambda suite: suite["pairs"][0]["arms"].update(vision="another"))
+    edit_suite(folder, lambda suite: suite["pairs"][0]["arms"].update(vision="another"))
     assert [(c.what, c.b) for c in compare(before, folder).changes] == [("arm muse / vision", "another")]
 
 
@@ -385,7 +374,7 @@ def test_error_rate_of_a_change_that_is_none() -> None:
 
 
 def test_command_in_its_three_forms(
-    before: Path, after: Path, found: Comparison, capsys: pytest.CaptureFixture[str]
+    before: Path, after: Path, found: RecordComparison, capsys: pytest.CaptureFixture[str]
 ) -> None:
     means = printed(capsys, "compare", before, after)
     assert "single cells are not shown" in means and "vision-text" in means
@@ -400,7 +389,7 @@ def test_command_in_its_three_forms(
     assert done.returncode == 2 and "suite.json" in done.stderr
 
 
-def test_markdown_tables_are_whole(found: Comparison) -> None:
+def test_markdown_tables_are_whole(found: RecordComparison) -> None:
     text = comparison_markdown(found)
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert len([line for line in tables if "muse" in line]) == len(found.differences)

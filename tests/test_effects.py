@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from demo_outcomes import CONDITIONS, LANGUAGES, TARGETS, write_demo
+from demo_outcomes import CONDITIONS, LANGUAGES, SMALL, TARGETS, write_demo
 
 from xtremex.analysis.answers import answers, scale_caution
 from xtremex.analysis.effects import analyse, effects
@@ -17,13 +17,6 @@ from xtremex.analysis.multiplicity import benjamini_hochberg, holm
 from xtremex.analysis.outcomes import read_record
 from xtremex.errors import AnalysisError
 
-SMALL = {
-    "conditions": ("none", "nli", "tags"),
-    "targets": (TARGETS[0], TARGETS[2], TARGETS[4], TARGETS[6]),
-    "languages": ("en", "de", "fa"),
-    "examples": 80,
-    "restart": False,
-}
 CORE = ("mini-inference", "mini-entities", "mini-sentences")
 
 
@@ -225,7 +218,9 @@ def test_sentence_follows_the_signs_of_the_gains(results):
     assert "by +1.00 points and the text-only arm by -1.00, a difference of +2.00" in sentence(1, -1)
     # more and less are findings: an inconclusive answer claims neither
     for verdict in ("inconclusive", "equivalent"):
-        assert "by +2.00 points and the text-only arm by +1.00, a difference of +1.00" in sentence(2, 1, verdict)
+        assert "by +2.00 points and the text-only arm by +1.00, a difference of +1.00" in sentence(
+            2, 1, verdict
+        )
         assert "hurt" not in sentence(-2, -1, verdict)
 
 

@@ -15,10 +15,24 @@ DID = (1.0, -1.0, -1.0, 1.0)
 
 
 def transcription(examples, num, den, weights, coefficients):
-    """Section 2.2 of the statistics reference, one scalar at a time. Returns value, V_run, V_ex, df."""
+    """Section 2.2 of the statistics reference, one scalar at a time. Returns value, V_run, V_ex, df.
+
+    What V_run holds of the examples is summed over units, as V_ex is: the section's ``within`` where units are single
+    examples of one language.
+    """
     languages = range(len(examples.languages))
     where = [range(examples.offsets[i], examples.offsets[i + 1]) for i in languages]
-    run_parts, value, within = [], 0.0, [0.0 for _ in languages]
+    run_parts, value, within, own = [], 0.0, [0.0 for _ in languages], 0.0
+
+    def summed(values):
+        units = {}
+        for i in languages:
+            mean = sum(values[e] for e in where[i]) / len(where[i])
+            for e in where[i]:
+                key = examples.cluster[e] if examples.parallel else (i, examples.cluster[e])
+                units[key] = units.get(key, 0.0) + weights[i] * (values[e] - mean) / len(where[i])
+        return units
+
     d = np.zeros(len(examples.example))
     for top, bottom, c in zip(num, den, coefficients, strict=True):
         runs = len(top)
@@ -37,12 +51,10 @@ def transcription(examples, num, den, weights, coefficients):
         for i in languages:
             spread = np.mean([np.var(phi[:, e], ddof=1) for e in where[i]]) - np.var(y[:, i], ddof=1)
             within[i] += c * c / runs * max(0.0, spread)
-    centred = [d[list(w)] - d[list(w)].mean() for w in where]
-    units = {}
-    for i in languages:
-        for e, x in zip(where[i], centred[i], strict=True):
-            key = examples.cluster[e] if examples.parallel else (i, examples.cluster[e])
-            units[key] = units.get(key, 0.0) + weights[i] * x / len(where[i])
+        for s in range(runs):
+            of_run = summed(phi[s] - phi.mean(axis=0))
+            own += c * c / runs * sum(u * u for u in of_run.values()) / (runs - 1)
+    units = summed(d)
     if examples.parallel:
         v_ex, df_ex = sum(u * u for u in units.values()) * len(units) / (len(units) - 1), len(units) - 1
     else:
@@ -51,7 +63,9 @@ def transcription(examples, num, den, weights, coefficients):
             mine = [u for key, u in units.items() if key[0] == i]
             v_ex += sum(u * u for u in mine) * len(mine) / (len(mine) - 1)
             df_ex += len(mine) - 1
-    v_ex = max(0.0, v_ex - sum(weights[i] ** 2 * within[i] / len(where[i]) for i in languages))
+    if not examples.parallel and np.array_equal(examples.example, examples.cluster):
+        assert own == pytest.approx(sum(weights[i] ** 2 * within[i] / len(where[i]) for i in languages))
+    v_ex = max(0.0, v_ex - own)
     v_run = sum(v for v, _ in run_parts)
     df_run = v_run**2 / sum(v * v / f for v, f in run_parts)
     return value, v_run, v_ex, (v_run + v_ex) ** 2 / (v_run**2 / df_run + v_ex**2 / df_ex)
@@ -237,7 +251,7 @@ def test_tasks_that_share_checkpoints_are_aggregated_first():
     for task in "ab":  # a strong common checkpoint effect on the first cell
         first = cells[task][0]
         cells[task][0] = Cell(
-            first.examples, first.seeds, first.scores + shared[:, None], first.contributions, first.within
+            first.examples, first.seeds, first.scores + shared[:, None], first.contributions, first.noise
         )
     terms = [Term({0: x, 1: y}, {0: 0.5, 1: -0.5}) for x, y in cells.values()]
     fit, alone = estimate(terms), [contrast(pair, [0.5, -0.5]) for pair in cells.values()]

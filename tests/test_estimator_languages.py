@@ -299,7 +299,7 @@ def test_refusals_and_cautions():
     with pytest.raises(AnalysisError, match="two or more languages") as error:
         estimate([one], tier="T3")
     assert "l1" in error.value.message and "T2" in error.value.hint
-    single = [Cell(c.examples, (0,), c.scores[:1], c.contributions, c.within) for c in cells]
+    single = [Cell(c.examples, (0,), c.scores[:1], c.contributions, c.noise) for c in cells]
     with pytest.raises(AnalysisError, match="two or more runs"):
         contrast(single, DID, tier="T3")
     with pytest.raises(AnalysisError, match="weights"):

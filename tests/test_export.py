@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from demo_outcomes import write_demo
-from demo_xtreme import TARGETS, edit_suite, gold, write_xtreme_demo
+from demo_outcomes import edit_suite, write_demo
+from demo_xtreme import TARGETS, gold, write_xtreme_demo
 from sklearn.metrics import precision_recall_fscore_support
 
 from xtremex.analysis.export import FORMATS, export

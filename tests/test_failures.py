@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 import pytest
-from demo_outcomes import TARGETS, write_demo
+from demo_outcomes import SMALL, write_demo
 from scipy.stats import binom, fisher_exact
 
 from xtremex.analysis.comparisons import declared
@@ -20,19 +20,12 @@ from xtremex.analysis.outcomes import Record, read_record
 from xtremex.analysis.study import Study
 
 NAMES = ("mini-inference", "mini-entities")
-SMALL = {
-    "conditions": ("none", "nli", "tags"),
-    "targets": (TARGETS[0], TARGETS[2], TARGETS[4], TARGETS[6]),
-    "languages": ("en", "de", "fa"),
-    "examples": 60,
-    "restart": False,
-    "seeds": 4,
-}
+FOUR_SEEDS = SMALL | {"examples": 60, "seeds": 4}
 
 
 @pytest.fixture(scope="module")
 def record(tmp_path_factory) -> Record:
-    return read_record(write_demo(tmp_path_factory.mktemp("demo"), **SMALL))
+    return read_record(write_demo(tmp_path_factory.mktemp("demo"), **FOUR_SEEDS))
 
 
 def flagged(record, **keys) -> Record:
@@ -62,7 +55,7 @@ def test_every_cell_is_counted(record):
     odd = found["text", "tags", "mini-entities"]
     assert (odd.planned, odd.analysed, odd.restarted, odd.collapsed, odd.complete) == (4, 4, 2, 1, False)
     assert {c.target for c in found.values() if c.intermediate_collapsed} == {
-        t.name for t in SMALL["targets"]
+        t.name for t in FOUR_SEEDS["targets"]
     }
     still = found["text", "none", "mini-sentences"]
     assert (still.planned, still.analysed, still.missing, still.complete) == (1, 1, 0, True)
@@ -81,7 +74,7 @@ def test_what_is_missing_is_counted(record):
 
 def test_languages_are_missed_where_they_are_missing(tmp_path):
     """Two runs lack languages: the table names them, and every cell says what was left out for them."""
-    folder = write_demo(tmp_path, **SMALL)
+    folder = write_demo(tmp_path, **FOUR_SEEDS)
     lacks = {("vision", "nli", 1): ["fa"], ("text", "tags", 0): ["fa", "de"], ("text", "tags", 3): ["fa"]}
     path = folder / "outcomes" / "mini-inference.parquet"
     file = pq.ParquetFile(path)
@@ -283,7 +276,7 @@ def test_a_cell_needs_two_runs_without_the_failed_ones(record):
 
 def test_a_conclusion_that_rests_on_a_collapse_is_said(tmp_path):
     """One collapsed text run under `nli` pulls the mean down by so much that the sign turns."""
-    record = read_record(write_demo(tmp_path, **SMALL, effect=0.08, run_sd=0.001))
+    record = read_record(write_demo(tmp_path, **FOUR_SEEDS, effect=0.08, run_sd=0.001))
     cells = {}
     for place, grid in record.cells.items():
         cells[place] = dict(grid)

@@ -150,7 +150,7 @@ def test_correlation_of_targets_with_other_seeds():
 
     def term(examples, seeds, shift):
         cell = flat(0.6 + checkpoint[list(seeds)] + shift, examples)
-        named = Cell(examples, tuple(seeds), cell.scores, cell.contributions, cell.within)
+        named = Cell(examples, tuple(seeds), cell.scores, cell.contributions, cell.noise)
         return [Term({"v": named}, {"v": 1.0})]
 
     same = design_correlation([term(one, (0, 1, 2), 0.0), term(two, (0, 1, 2), 0.1)])

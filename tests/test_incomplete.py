@@ -3,18 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from demo_outcomes import TARGETS, write_demo
+from demo_outcomes import SMALL, write_demo
 
 from xtremex.analysis.effects import analyse, effects
 from xtremex.analysis.outcomes import read_record
-
-SMALL = {
-    "conditions": ("none", "nli", "tags"),
-    "targets": (TARGETS[0], TARGETS[2], TARGETS[4], TARGETS[6]),
-    "languages": ("en", "de", "fa"),
-    "examples": 80,
-    "restart": False,
-}
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +65,7 @@ def test_nothing_that_varies_detects_nothing(folder):
     flat = {
         place: {
             key: replace(
-                c, scores=c.scores * 0 + 0.5, contributions=c.contributions * 0 + 0.5, within=c.within * 0
+                c, scores=c.scores * 0 + 0.5, contributions=c.contributions * 0 + 0.5, noise=c.noise * 0
             )
             for key, c in grid.items()
         }

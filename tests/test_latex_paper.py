@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 from demo_xtreme import write_xtreme_demo
-from made_results import made_results
+from latex import compiled, need_latex
+from made_results import made_results, with_ladder
+from report_pages import no_figures
 
-from xtremex.analysis import report
 from xtremex.analysis.report import rebuild, write_report
 
 TOLERANCE = 1.0
@@ -37,8 +36,7 @@ def nine_targets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tables of the nine targets of XTREME, official averages and layers included, for two pairs of arms."""
     folder = tmp_path_factory.mktemp("nine")
     write_xtreme_demo(folder, seeds=2, examples=100, languages=("en", "de", "zh"))
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(report, "write_figures", lambda wanted, folder: [])
+    with no_figures():
         rebuild(folder)
     return folder
 
@@ -61,7 +59,7 @@ def full_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     targets = ("xnli", "pawsx", "udpos", "panx", "xquad", "mlqa", "tydiqa", "bucc2018", "tatoeba")
     arms = ("text", "distilled", "scrambled", "vision")
-    results = made_results(arms=arms, conditions=conditions, targets=targets)
+    results = with_ladder(made_results(arms=arms, conditions=conditions, targets=targets))
     languages = tuple(
         dataclasses.replace(
             x, language=f"{x.language}{k}", name=f"{x.name} {k}", family=f"{x.family} {k % 4}"
@@ -73,10 +71,9 @@ def full_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _paper(
-    folder: Path, work: Path, columns: int, environments: dict[str, str]
-) -> tuple[Path, dict[str, float]]:
-    """Compile a paper in ``work``; its path, and by float the points by which it leaves the page or the line (0: none)."""
+def _paper(folder: Path, work: Path, columns: int, environments: dict[str, str]) -> dict[str, float]:
+    """Compile a paper in ``work``; by float, the points by which it leaves the page or the line (0: none)."""
+    need_latex()
     parts = [HEAD % ("twocolumn" if columns == 2 else "onecolumn")]
     for table in sorted((folder / "tables").glob("*.tex")):
         float_ = environments[table.stem] if columns == 2 else "table"
@@ -93,16 +90,7 @@ def _paper(
         )
     source = work / f"paper{columns}.tex"
     source.write_text("\n".join([*parts, r"\typeout{FLOAT end}\end{document}"]), encoding="utf-8")
-    done = subprocess.run(
-        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", source.name],
-        cwd=work,
-        capture_output=True,
-        timeout=200,
-        check=False,
-        env={"max_print_line": "1000", "PATH": "/usr/bin:/bin:/usr/local/bin", "HOME": str(work)},
-    )
-    log = done.stdout.decode("utf-8", "replace")
-    assert done.returncode == 0, log[-3000:]
+    log = compiled(source)
     [widths] = re.findall(r"^WIDTHS ([\d.]+)pt ([\d.]+)pt", log, re.MULTILINE)
     # a TeX point is 1/72.27 inch
     cm = [float(width) / 72.27 * 2.54 for width in widths]
@@ -113,13 +101,7 @@ def _paper(
             r"Overfull \\hbox \(([\d.]+)pt too wide\)|Float too large for page by ([\d.]+)pt", told
         )
         worst[name] = max((float(wide or tall) for wide, tall in sizes), default=0.0)
-    return source.with_suffix(".pdf"), worst
-
-
-@pytest.fixture
-def pdflatex() -> None:
-    if shutil.which("pdflatex") is None:
-        pytest.skip("pdflatex is absent: apt-get install texlive-latex-base texlive-latex-recommended")
+    return worst
 
 
 IN_COLUMN = frozenset(
@@ -138,7 +120,6 @@ def _environment(table: Path) -> str:
     return "table" if column else "table*"
 
 
-@pytest.mark.usefixtures("pdflatex")
 @pytest.mark.parametrize("columns", [1, 2])
 @pytest.mark.parametrize("which", ["report_folder", "nine_targets", "full_size"])
 def test_no_table_or_figure_leaves_the_page(
@@ -147,15 +128,13 @@ def test_no_table_or_figure_leaves_the_page(
     folder: Path = request.getfixturevalue(which)
     environments = {table.stem: _environment(table) for table in (folder / "tables").glob("*.tex")}
     stems = list(environments)
-    assert len(stems) >= 5
-    pdf, overfull = _paper(folder, tmp_path, columns, environments)
+    assert len(stems) >= 5 and (which != "full_size" or set(stems) >= IN_COLUMN - {"means"})
+    overfull = _paper(folder, tmp_path, columns, environments)
     figures = [f"{figure.stem}.pdf" for figure in (folder / "figures").glob("*.pdf")]
     assert set(overfull) == {*stems, *figures, "end"}
     assert {name: width for name, width in overfull.items() if width > TOLERANCE} == {}
-    assert pdf.stat().st_size > 10_000
 
 
-@pytest.mark.usefixtures("pdflatex")
 def test_the_paper_sees_what_is_too_wide(report_folder: Path, tmp_path: Path) -> None:
     """The map in one column, and a table twice as high as a page: otherwise silence would mean nothing."""
     folder = tmp_path / "report"
@@ -163,5 +142,5 @@ def test_the_paper_sees_what_is_too_wide(report_folder: Path, tmp_path: Path) ->
     whole = (report_folder / "tables" / "effects.tex").read_text(encoding="utf-8")
     (folder / "tables" / "effects.tex").write_text(whole, encoding="utf-8")
     (folder / "tables" / "high.tex").write_text("\\rule{1cm}{30cm}", encoding="utf-8")
-    _, overfull = _paper(folder, tmp_path, 2, dict.fromkeys(("effects", "high"), "table"))
+    overfull = _paper(folder, tmp_path, 2, dict.fromkeys(("effects", "high"), "table"))
     assert overfull["effects"] > 5 and overfull["high"] > 100

@@ -11,7 +11,8 @@ from statistics import mean
 
 import pyarrow.parquet as pq
 import pytest
-from demo_xtreme import edit_suite, view_scores, write_xtreme_demo
+from demo_outcomes import edit_suite
+from demo_xtreme import view_scores, write_xtreme_demo
 from report_pages import Page
 
 from xtremex.analysis import benchmark_tables

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from demo_outcomes import TARGETS, write_demo
+from small_suite import printed
 
 from xtremex.analysis import map_checks
 from xtremex.analysis.calibrate import calibrate_suite
 from xtremex.analysis.map_checks import check_folder, check_grand, contrast_of, shrink_map
 from xtremex.analysis.outcomes import Record, read_record
-from xtremex.benchmark.cli import app
 from xtremex.errors import AnalysisError, UnknownName
 
 TRAINED = tuple(target for target in TARGETS if target.trained)
@@ -40,12 +40,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def record(folder: Path) -> Record:
     return read_record(folder)
-
-
-def printed(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """What the command line prints, in this process."""
-    app([*map(str, arguments)], standalone_mode=False)
-    return capsys.readouterr().out
 
 
 def _scores(record: Record, arm: str, condition: str) -> np.ndarray:

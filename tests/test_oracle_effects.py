@@ -65,8 +65,16 @@ def by_hand(found, about, chosen):
     for task, cells in weights.items():
         languages = about[task]["languages"]
         d = dict.fromkeys(languages, 0.0)
-        within = dict.fromkeys(languages, 0.0)
-        clusters = {}
+        clusters, own = {}, 0.0
+
+        def summed(values, task=task, languages=languages, clusters=clusters):
+            units = defaultdict(float)  # a paragraph of a parallel test set is one unit in all languages
+            for code in languages:
+                share = (values[code] - values[code].mean()) / len(values[code]) / len(languages)
+                for cluster, x in zip(clusters[code], share, strict=True):
+                    units["" if about[task]["parallel"] else code, cluster] += x
+            return units
+
         for key, c in cells.items():
             runs = found[task][key]
             phi, scores = defaultdict(list), defaultdict(list)
@@ -82,21 +90,16 @@ def by_hand(found, about, chosen):
                     per_seed.setdefault(key, defaultdict(float))[seed] += c * mean
             for code in languages:
                 d[code] = d[code] + c * np.mean(phi[code], axis=0)
-                if -1 not in runs:
-                    own = np.var(phi[code], axis=0, ddof=1).mean() - np.var(scores[code], ddof=1)
-                    within[code] += c * c / len(runs) * max(0.0, own)
-        units = defaultdict(float)  # a paragraph of a parallel test set is one unit in all languages
-        for code in languages:
-            share = (d[code] - d[code].mean()) / len(d[code]) / len(languages)
-            for cluster, x in zip(clusters[code], share, strict=True):
-                units["" if about[task]["parallel"] else code, cluster] += x
+            for s in range(len(runs)):
+                of_run = summed({code: phi[code][s] - np.mean(phi[code], axis=0) for code in languages})
+                own += c * c / len(runs) * np.sum(np.square(list(of_run.values()))) / max(len(runs) - 1, 1)
+        units = summed(d)
         variance = df = 0.0
         for block in {block for block, _ in units}:
             mine = [x for (b, _), x in units.items() if b == block]
             variance += np.sum(np.square(mine)) * len(mine) / (len(mine) - 1)
             df += len(mine) - 1
-        variance -= sum(within[code] / len(d[code]) for code in languages) / len(languages) ** 2
-        parts.append((max(0.0, variance), df))
+        parts.append((max(0.0, variance - own), df))
     parts += [(np.var(list(z.values()), ddof=1) / len(z), len(z) - 1) for z in per_seed.values()]
     total = sum(v for v, _ in parts)
     df = total**2 / sum(v * v / k for v, k in parts)

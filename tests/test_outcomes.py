@@ -7,30 +7,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from demo_outcomes import TARGETS, write_demo
+from demo_outcomes import SMALL, edit_suite, write_demo
 
 from xtremex.analysis.effects import analyse
 from xtremex.analysis.outcomes import read_record, read_suite
 from xtremex.errors import AnalysisError, DataError
 
-SMALL = {
-    "conditions": ("none", "nli", "tags"),
-    "targets": (TARGETS[0], TARGETS[2], TARGETS[4], TARGETS[6]),
-    "languages": ("en", "de", "fa"),
-    "examples": 80,
-    "restart": False,
-}
-
 
 @pytest.fixture
 def demo(tmp_path):
     return write_demo(tmp_path / "demo", **SMALL)
-
-
-def edit_suite(folder, change):
-    suite = json.loads((folder / "suite.json").read_text())
-    change(suite)
-    (folder / "suite.json").write_text(json.dumps(suite))
 
 
 def runs(folder, task):

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 from demo_outcomes import TARGETS, write_demo
-from small_suite import write_small
+from small_suite import printed, write_small
 
 from xtremex.analysis.outcomes import read_record
 from xtremex.analysis.pilot import variance_components
 from xtremex.analysis.planning import design_plan, pilot_plan, stated_components
 from xtremex.analysis.power import Components, planned_test
-from xtremex.benchmark.cli import app
 from xtremex.benchmark.cost import plan_cost
 from xtremex.benchmark.plan import Numerics, make_plan
 from xtremex.benchmark.power_design import suite_design
@@ -35,12 +34,6 @@ def pilot(tmp_path_factory: pytest.TempPathFactory) -> Path:
         examples=40,
         seeds=4,
     )
-
-
-def printed(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """What the command line prints, in this process."""
-    app([*map(str, arguments)], standalone_mode=False)
-    return capsys.readouterr().out
 
 
 def test_stated_components_are_the_base_scenario() -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from demo_outcomes import TARGETS, write_demo
+from demo_outcomes import SMALL, TARGETS, write_demo
 from small_suite import write_small, xtremex
 
 from xtremex.analysis.effects import analyse, effects
@@ -18,19 +18,13 @@ from xtremex.analysis.preregister import FILE, check, freeze, read_registration
 from xtremex.analysis.report import json_text
 from xtremex.errors import AnalysisError, DataError
 
-SMALL = {
-    "conditions": ("none", "nli", "tags"),
-    "targets": (TARGETS[0], TARGETS[2], TARGETS[6]),
-    "languages": ("en", "de", "fa"),
-    "examples": 40,
-    "restart": False,
-}
+SMALLER = SMALL | {"targets": (TARGETS[0], TARGETS[2], TARGETS[6]), "examples": 40}
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return write_demo(tmp_path_factory.mktemp("demo"), **SMALL, pairs=("a", "b"))
+    return write_demo(tmp_path_factory.mktemp("demo"), **SMALLER, pairs=("a", "b"))
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +277,7 @@ def test_a_report_is_out_of_date_when_a_registration_comes(folder, tmp_path):
 
 
 def test_a_suite_without_a_contrast_has_nothing_to_register(tmp_path):
-    folder = write_demo(tmp_path / "x", **SMALL, arms=("text",))
+    folder = write_demo(tmp_path / "x", **SMALLER, arms=("text",))
     with pytest.raises(AnalysisError, match="compares no arms") as error:
         freeze(read_suite(folder), tmp_path / "y")
     assert "contrast" in error.value.hint and not (tmp_path / "y").exists()

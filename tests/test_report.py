@@ -106,7 +106,11 @@ def test_every_table_with_a_p_value_says_what_it_rests_on(report: Results) -> No
         assert re.search(r"\bdf\b", table.note), table.name
         assert re.search("adjusted|Holm|Benjamini", table.note), table.name
         if table.name != "failure_tests":
-            assert re.search(r"tier T2; seeds 3; Welch-Satterthwaite df", table.note), table.name
+            rests = r"tier T2(, T3)?; seeds (3|2 to 3); Welch-Satterthwaite df \d+\.\d"
+            assert re.search(rests, table.note), table.name
+        # what belongs to no family has its own df in every row
+        if table.name in ("scale", "languages", "cell_languages"):
+            assert "df" in {column.title for column in table.columns}, table.name
 
 
 def test_two_seeds_carry_no_verdict_and_the_note_says_so(report: Results) -> None:
@@ -153,11 +157,20 @@ def test_methods_name_the_variance_of_their_tier(report: Results, tier: str, sai
 
 
 def test_tiers_of_what_stands_beside(report: Results) -> None:
-    """Single languages and other views are fixed at T2 where the report itself is of T3."""
-    assert wording.basis(Outline.of(report)) == "MWV-t, tier T2; seeds 3; Welch-Satterthwaite df"
-    general = [dataclasses.replace(e, tier="T3", seeds=5) for e in report.estimates]
+    """Each has its own: single languages are fixed at T2 where the report itself is of T3, and may lack runs."""
+    general = [dataclasses.replace(e, tier="T3", seeds=5, df_method="pooled") for e in report.estimates]
     outline = Outline.of(dataclasses.replace(report, estimates=tuple(general)))
-    assert wording.basis(outline) == "MWV-t, tier T2; seeds 5; Welch-Satterthwaite df"
+    fixed, single = report.leave_out[0], report.sensitivity[0]
+    said = wording.basis(outline, [fixed, single])
+    assert said == "MWV-t, tier T2; seeds 2 to 3; pooled (one run variance for all cells) df 3.4 to 5.6"
+    assert wording.basis(outline, [general[0], fixed]).startswith("MWV-t, tier T2, T3; seeds 3 to 5; pooled")
+    # one arm has gains and no estimates: the kind of df is what the suite asks for
+    suite = {**report.suite, "analysis": {"df": "pooled"}}
+    alone = Outline.of(dataclasses.replace(report, estimates=(), suite=suite))
+    assert "; pooled (one run variance" in wording.basis(alone, report.gains)
+    assert "Welch-Satterthwaite df" in wording.basis(
+        Outline.of(dataclasses.replace(report, estimates=())), report.gains
+    )
     # the note of the estimates themselves keeps what they are
     assert wording.test_note(general[:2]).startswith(
         "Values in points (100 × metric). MWV-t, tier T3; seeds 5;"

@@ -7,42 +7,30 @@ import html
 import math
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
-from made_results import made_results
+from latex import compiled, need_latex
+from made_results import made_results, numbers, with_ladder
 from report_pages import Page
 from scipy import stats
 
 from xtremex.analysis.bibliography import REFERENCES, bibtex, cite, cited, render
+from xtremex.analysis.equivalence import equivalence_p
 from xtremex.analysis.language_shrinkage import shrink_languages
 from xtremex.analysis.outline import Outline
+from xtremex.analysis.outlook import outlook
+from xtremex.analysis.power_panel import power
 from xtremex.analysis.projection import floor, project
 from xtremex.analysis.render import environment
 from xtremex.analysis.report import write_report
 from xtremex.analysis.results import Estimate, LanguageEffect, Results
 
-LADDER = ["text", "scrambled", "vision"]
-
 
 def grand(results: Results) -> Estimate:
     [found] = [e for e in results.estimates if e.family == "grand" and e.role == "primary"]
     return found
-
-
-def with_ladder(results: Results) -> Results:
-    """The same with a ladder of its three arms, and a trend per condition."""
-    suite = dict(results.suite, pairs=[dict(pair, ladder=LADDER) for pair in results.suite["pairs"]])
-    trends = tuple(
-        dataclasses.replace(
-            e, contrast="trend(text < scrambled < vision)", role="trend", status="exploratory"
-        )
-        for e in results.further
-        if e.contrast == "vision-scrambled"
-    )
-    return dataclasses.replace(results, suite=suite, further=(*results.further, *trends))
 
 
 def page_of(results: Results, folder: Path) -> Page:
@@ -101,28 +89,120 @@ def test_head_of_the_page_says_what_would_change_the_answer(report_folder: Path,
     assert f"mean over all: with 3 seeds detectable {ahead[3]:.2f} points" in source
 
 
+def told(results: Results, **change: object) -> str:
+    """What would change an answer whose primary estimates are changed so."""
+    answers = tuple(
+        dataclasses.replace(a, estimate=dataclasses.replace(a.estimate, **change))
+        if a.estimate is not None and a.role == "primary"
+        else a
+        for a in results.answers
+    )
+    return outlook(Outline.of(dataclasses.replace(results, answers=answers)))
+
+
+def test_with_one_seed_more_seeds_would_change_it() -> None:
+    said = told(made_results(), tier="T0", seeds=1, variance_shares={"run": 0.0, "examples": 1.0})
+    assert said.startswith(
+        "What would change it: more seeds. One seed says nothing of training the arms again"
+    )
+    two = told(made_results(), seeds=2)
+    assert "a third seed. Two leave each cell's run variance one degree" in two and "instead of 2" in two
+
+
+def test_every_pair_is_told_by_its_name() -> None:
+    results = made_results(pairs=("muse", "labse"))
+    changed = [
+        dataclasses.replace(a, estimate=dataclasses.replace(a.estimate, se=3 * a.estimate.se))
+        if a.estimate is not None and a.estimate.pair == "labse"
+        else a
+        for a in results.answers
+    ]
+    said = outlook(Outline.of(dataclasses.replace(results, answers=tuple(changed))))
+    one, three = said.split("What would change it (labse): ")
+    assert one.startswith("What would change it (muse): ")
+    found = [re.search(r"points instead of (\d+\.\d+)", x) for x in (one, three)]
+    small, large = (float(x[1]) for x in found if x)
+    assert large == pytest.approx(3 * small, abs=0.02)
+    assert "(muse)" not in told(made_results())
+
+
+@pytest.mark.parametrize("tier", ["T1", "T2", "T3"])
+def test_a_verdict_is_told_what_could_overturn_it(tier: str) -> None:
+    said = told(made_results(), verdict="different", tier=tier)
+    assert "% of the variance" not in said and "could see effects" not in said and "margin" not in said
+    allowed, fixed = said.split("What was not varied could:")
+    assert "new seeds" in allowed and "pre-training and grounding" in fixed and "A second pair" in fixed
+    assert ("test examples" in allowed, "test examples" in fixed) == (tier != "T1", tier == "T1")
+    assert ("languages" in allowed, "languages" in fixed) == (tier == "T3", tier != "T3")
+    assert "A second pair" not in told(made_results(pairs=("a", "b")), verdict="different", tier=tier)
+
+
+def test_an_equivalence_is_told_the_margin_that_it_needs() -> None:
+    change = {"value": -0.12, "se": 0.1, "df": 7.0, "margin": 0.5}
+    said = told(made_results(), verdict="equivalent", **change)
+    # scipy.stats, rounded down
+    needed = 0.12 + stats.t.ppf(0.95, 7.0) * 0.1
+    assert (
+        f"margin of ±0.50 points; at ±{math.floor(100 * needed) / 100:.2f} or less these data could not tell"
+        in said
+    )
+    assert (
+        equivalence_p(-0.12, 0.1, 7.0, needed * 1.001) < 0.05 < equivalence_p(-0.12, 0.1, 7.0, needed * 0.999)
+    )
+    also = told(made_results(), verdict="different-but-negligible", **change)
+    assert "or less it would not be negligible" in also
+
+
+def test_what_cannot_be_projected_is_told_too() -> None:
+    still = told(made_results(), variance_shares={"run": 0.0, "examples": 1.0})
+    assert "more test examples. None of the variance comes from training runs" in still
+    shares = {"run": 0.25, "examples": 0.3, "languages": 0.45}
+    wide = told(made_results(), tier="T3", variance_shares=shares)
+    assert (
+        "25 % of the variance comes from training runs, 30 % from test examples and 45 % from the choice"
+        in wide
+    )
+    assert "all of the variance comes from training runs" in told(made_results(), tier="T1")
+    assert told(made_results(), se=0.0, p=None) == ""
+
+
+def test_no_limit_is_printed_where_none_was_estimated() -> None:
+    """Shares of exactly 1 say that the variance over examples was cut at 0, not that examples hide nothing."""
+    results = made_results()
+    plain = power(Outline.of(results))
+    assert all(float(r.cells[-1].text) > 0 for block in plain.blocks for r in block.rows)
+    assert "n/a" not in plain.note
+    cut = tuple(
+        dataclasses.replace(e, variance_shares={"run": 1.0, "examples": 0.0}) if e.family == "targets" else e
+        for e in results.estimates
+    )
+    changed = power(Outline.of(dataclasses.replace(results, estimates=cut)))
+    last = {r.cells[0].text: r.cells[-1].text for block in changed.blocks for r in block.rows}
+    assert last["one target"] == "n/a" and float(last["mean over all"]) > 0
+    assert "n/a: their part of the variance is estimated to be about 0" in changed.note
+
+
 # -- languages -----------------------------------------------------------------------------------------------
 
 
-def language(code: str, value: float, half: float, untrained: bool = False) -> LanguageEffect:
-    return LanguageEffect(
-        "p", "vision-text", "primary", code, code, "", untrained, value, value - half, value + half, 0.5, 3
-    )
+def language(code: str, value: float, se: float, untrained: bool = False) -> LanguageEffect:
+    fields = {**numbers(value, 99.0, 0.5, df=3.0), "se": se}
+    return LanguageEffect("p", "vision-text", "primary", code, code, "", untrained, 3, **fields)
 
 
 def test_shrunken_languages_are_nearer_to_the_truth() -> None:
     rng = np.random.default_rng(5)
     count, spread, own, common = 20, 0.7, 1.0, 0.5
     e = dataclasses.replace(
-        grand(made_results()), df=1e6, se=math.sqrt(common**2 + own**2 / count), value=0.0
+        grand(made_results()), df=6.0, se=math.sqrt(common**2 + own**2 / count), value=0.0
     )
-    half = 1.959964 * math.hypot(own, common)
+    se = math.hypot(own, common)
     raw = moved = 0.0
     factors = []
     for _ in range(300):
         truth = rng.normal(0, spread, count)
         seen = truth + rng.normal(0, own, count) + rng.normal(0, common)
-        effects = [language(str(i), v, half) for i, v in enumerate(seen)]
+        effects = [language(str(i), v, se) for i, v in enumerate(seen)]
         found = shrink_languages(effects, e)
         assert found is not None
         values = np.array([found.values[str(i)] for i in range(count)])
@@ -188,9 +268,9 @@ def test_other_roads_say_whether_the_conclusion_changes(without_figures: None, t
     flipped = dataclasses.replace(first, family="Flipped", value=-first.value)
     changed = dataclasses.replace(results, leave_out=(*results.leave_out, told, flipped))
     words = page_of(changed, tmp_path).words()
-    assert re.search(r"no Told \[en, de\] \S+ \[[^]]+\] \.010 differs", words)
+    assert re.search(r"no Told \[en, de\] \S+ \[[^]]+\] \.010 \[df 5\.6\] differs", words)
     # a sign that nothing supports is no other conclusion
-    assert re.search(r"no Flipped \[en, de\] \S+ \[[^]]+\] \.740 same", words)
+    assert re.search(r"no Flipped \[en, de\] \S+ \[[^]]+\] \.740 \[df 5\.6\] same", words)
     assert "Not given: T3 (scrambled-text): 6 languages; fewer than 10 say little." in words
 
 
@@ -200,7 +280,7 @@ def test_imputed_failures_are_named_and_cited_in_the_methods(without_figures: No
     assert "the grand effect without runs that failed" in words and "ntention-to-treat" not in words
     imputed = tuple(dataclasses.replace(x, what="intention-to-treat") for x in results.sensitivity)
     words = page_of(dataclasses.replace(results, sensitivity=imputed), tmp_path / "b").words()
-    assert "intention-to-treat [1 run] +0.40 [−0.90, 1.70] .520 same" in words
+    assert "intention-to-treat [1 run] +0.40 [−0.90, 1.70] .520 [df 3.4] same" in words
     assert "Intention-to-treat: target stages that were restarted score the best baseline." in words
     assert "intention-to-treat, with restarted target stages at the score of the best baseline" in words
     assert "without runs that failed" not in words
@@ -283,62 +363,20 @@ def test_every_citation_has_its_entry_and_the_other_way(report_folder: Path) -> 
 
 def test_bibliography_and_methods_compile(tmp_path: Path, report_folder: Path) -> None:
     """Every entry of the list, by the style of natbib; all cited in one document with the methods."""
-    if shutil.which("pdflatex") is None or shutil.which("bibtex") is None:
-        pytest.skip("pdflatex is absent: apt-get install texlive-latex-base texlive-latex-recommended")
+    need_latex()
     (tmp_path / "references.bib").write_text(bibtex(REFERENCES.values()), encoding="utf-8")
     shutil.copy(report_folder / "methods.tex", tmp_path)
-    (tmp_path / "paper.tex").write_text(
+    paper = tmp_path / "paper.tex"
+    paper.write_text(
         "\\documentclass[twocolumn]{article}\\usepackage{natbib}\\begin{document}\\input{methods}\\nocite{*}"
         "\\bibliographystyle{plainnat}\\bibliography{references}\\end{document}",
         encoding="utf-8",
     )
-    latex = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper"]
-    log = ""
-    for command in (latex, ["bibtex", "paper"], latex, latex):
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120, check=False)
-        log = done.stdout.decode("utf-8", "replace")
-        assert done.returncode == 0, log[-2000:]
-        assert "Warning--" not in log
-    assert "undefined" not in log
+    assert "undefined" not in compiled(paper, ("pdflatex", "bibtex", "pdflatex", "pdflatex"))
     assert (tmp_path / "paper.bbl").read_text(encoding="utf-8").count(r"\bibitem") == len(REFERENCES)
 
 
 # -- papers --------------------------------------------------------------------------------------------------
-
-
-def test_tables_that_say_so_fit_one_column(without_figures: None, tmp_path: Path) -> None:
-    if shutil.which("pdflatex") is None:
-        pytest.skip("pdflatex is absent: apt-get install texlive-latex-base texlive-latex-recommended")
-    write_report(with_ladder(made_results()), tmp_path)
-    slim = [
-        t
-        for t in sorted((tmp_path / "tables").glob("*.tex"))
-        if "fits a column" in t.read_text(encoding="utf-8")
-    ]
-    assert {t.stem for t in slim} >= {"grand", "power", "replicability", "secondary", "trend", "failures"}
-    parts = "\n".join(
-        rf"\typeout{{FLOAT {t.stem}}}\begin{{table}}\centering\input{{{t}}}\end{{table}}\clearpage"
-        for t in slim
-    )
-    (tmp_path / "paper.tex").write_text(
-        "\\documentclass[11pt]{article}\\usepackage[T1]{fontenc}\\usepackage{booktabs}"
-        "\\usepackage[a4paper,textwidth=7.7cm,textheight=24.7cm]{geometry}\\begin{document}x\n"
-        + parts
-        + "\\end{document}",
-        encoding="utf-8",
-    )
-    done = subprocess.run(
-        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper"],
-        cwd=tmp_path, capture_output=True, timeout=120, check=False,
-    )  # fmt: skip
-    log = done.stdout.decode("utf-8", "replace")
-    assert done.returncode == 0, log[-2000:]
-    told = re.findall(r"FLOAT (\S+)$(.*?)(?=^FLOAT |\Z)", log, re.M | re.S)
-    assert len(told) == len(slim)
-    for name, said in told:
-        wide = [float(x) for x in re.findall(r"Overfull \\hbox \(([\d.]+)pt too wide\)", said)]
-        assert max(wide, default=0.0) <= 1.0, name
-        assert "Float too large" not in said
 
 
 def test_outlines_of_older_results_have_none_of_it(without_figures: None, tmp_path: Path) -> None:

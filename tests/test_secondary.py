@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 from demo_outcomes import TARGETS, write_demo
+from scipy import stats
 from scipy.stats import false_discovery_control
 
 from xtremex.analysis.comparisons import declared, derived
@@ -15,6 +16,7 @@ from xtremex.analysis.estimator import Term, estimate
 from xtremex.analysis.moderation import moderated
 from xtremex.analysis.outcomes import read_record
 from xtremex.analysis.replication import over_pairs
+from xtremex.analysis.report import json_text
 from xtremex.analysis.settings import Settings
 from xtremex.analysis.study import POINTS
 from xtremex.errors import AnalysisError
@@ -175,6 +177,44 @@ def test_without_a_family_of_languages(record, results):
     ]
     assert mine["Germanic"].value == pytest.approx(100 * np.sum(gains) / 6)
     assert mine["Germanic"].targets == 3 and all(x.low < x.value < x.high for x in mine.values())
+
+
+def test_every_p_value_stands_beside_its_df_and_seeds(large, tmp_path):
+    """From what is printed alone: p by t = value / se on df, the interval by the quantile of t."""
+    record = read_record(write_demo(tmp_path, **SMALL, seeds=4))
+    first = next(
+        r
+        for r in record.suite["runs"]
+        if r["seed"] != -1 and r["condition"] == "nli" and r["arm"] == "vision"
+    )
+    first["collapsed"] = True
+    for found in (large[1], effects(record)):
+        logits = [e.logit for e in found.estimates if e.logit is not None]
+        kinds = {
+            "gains": found.gains,
+            "languages": found.languages,
+            "leave_out": found.leave_out,
+            "cell_languages": found.cell_languages,
+            "sensitivity": found.sensitivity,
+            "logits": logits,
+        }
+        assert {name for name, rows in kinds.items() if not rows} <= {
+            "cell_languages",
+            "leave_out",
+            "sensitivity",
+        }
+        for name, rows in kinds.items():
+            for x in rows:
+                assert x.p == pytest.approx(2 * stats.t.sf(abs(x.value) / x.se, x.df), rel=1e-6), name
+                half = stats.t.ppf(0.975, x.df) * x.se
+                assert (x.low, x.high) == pytest.approx((x.value - half, x.value + half)), name
+                assert x.tier == "T2" and x.seeds == (
+                    3 if name == "sensitivity" else len(found.suite["seeds"])
+                )
+    assert found.sensitivity and found.leave_out and large[1].cell_languages
+    tree = json.loads(json_text(found))
+    for rows in (tree["languages"], tree["sensitivity"], [e["logit"] for e in tree["estimates"]]):
+        assert {"se", "df", "p", "tier", "seeds"} <= set(rows[0])
 
 
 def test_in_how_many_targets(large):
