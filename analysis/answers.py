@@ -1,6 +1,6 @@
 """The words of the analysis.
 
-The opening sentences, the cautions a reader must see, and the signature line.
+The opening sentences, and the cautions a reader must see.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ __all__ = [
     "overlap_caution",
     "registration_cautions",
     "scale_caution",
-    "signature",
 ]
 
 ARMS = {
@@ -35,7 +34,12 @@ RECOMMENDED_SEEDS = 5
 POINTS = 100.0
 
 
-def answers(suite: Mapping[str, Any], estimates: Sequence[Estimate], gains: Sequence[Gain]) -> list[Answer]:
+def answers(
+    suite: Mapping[str, Any],
+    estimates: Sequence[Estimate],
+    gains: Sequence[Gain],
+    registration: Registration | None = None,
+) -> list[Answer]:
     """Primary contrasts first, then placebos, in the order of the pairs.
 
     The grand effect, or that of the condition which the suite names as primary; gains where a pair has no
@@ -48,9 +52,14 @@ def answers(suite: Mapping[str, Any], estimates: Sequence[Estimate], gains: Sequ
     alpha = settings.alpha
     several = len(suite["pairs"]) > 1
 
-    def averaged(rows: Iterable[Estimate | Gain]) -> int:
-        """Conditions behind a mean over them: those that were analysed, which may be fewer than were planned."""
-        return 1 if settings.primary else len({row.condition for row in rows} - {ALL})
+    def averaged(rows: Iterable[Estimate | Gain], languages: int = 0) -> str:
+        """What a mean goes over: conditions and targets that were analysed, which may be fewer than were planned."""
+        seen = list(rows)
+        conditions = (
+            [settings.primary] if settings.primary else list(dict.fromkeys(row.condition for row in seen))
+        )
+        targets = {row.target for row in seen if wanted == ALL or row.condition == wanted} - {ALL}
+        return _over([c for c in conditions if c != ALL], len(targets), languages)
 
     found: list[Answer] = []
     for pair in suite["pairs"]:
@@ -61,16 +70,21 @@ def answers(suite: Mapping[str, Any], estimates: Sequence[Estimate], gains: Sequ
             wanted_here = [e for e in mine if e.contrast == contrast["name"]]
             for e in wanted_here:
                 gain = (overall.get((name, contrast["plus"])), overall.get((name, contrast["minus"])))
-                among = averaged(x for x in estimates if (x.pair, x.contrast) == (name, e.contrast))
-                found.append(Answer(prefix + _effect_sentence(e, contrast, gain, alpha, among), e, e.role))
+                over = averaged(
+                    (x for x in estimates if (x.pair, x.contrast) == (name, e.contrast)), e.languages
+                )
+                lead = _lead(e)
+                said = _effect_sentence(e, contrast, gain, alpha, over) + _registered(e, registration)
+                sentence = f"{prefix}{lead}. {said}."
+                found.append(Answer(sentence, e, e.role, lead))
             if not wanted_here:
                 found.append(Answer(prefix + _no_effect_sentence(contrast, wanted), None, contrast["role"]))
         if not mine:
             for arm in pair["arms"]:
                 if (name, arm) in overall:
-                    among = averaged(g for g in gains if (g.pair, g.arm) == (name, arm))
+                    over = averaged(g for g in gains if (g.pair, g.arm) == (name, arm))
                     alone = "" if pair["contrasts"] else "; with one arm there is no comparison of arms"
-                    sentence = prefix + _gain_sentence(overall[name, arm], alpha, among) + alone + "."
+                    sentence = prefix + _gain_sentence(overall[name, arm], alpha, over) + alone + "."
                     found.append(Answer(sentence, None, "primary"))
     return sorted(found, key=lambda answer: answer.role != "primary")
 
@@ -80,7 +94,7 @@ def _effect_sentence(
     contrast: Mapping[str, str],
     gains: tuple[Gain | None, Gain | None],
     alpha: float,
-    conditions: int,
+    over: str,
 ) -> str:
     plus, minus = (ARMS.get(contrast[side], f"the arm `{contrast[side]}`") for side in ("plus", "minus"))
     size, level = f"{abs(e.value):.2f} points", f"{100 * (1 - alpha):g} %"
@@ -90,31 +104,83 @@ def _effect_sentence(
     test = (
         "no test: nothing varied"
         if e.p is None
-        else f"t = {e.value / e.se:.2f}, df {e.df:.1f}, {_p(e.p)}, tier {e.tier}{adjusted}"
+        else f"t = {e.value / e.se:.2f}, df {e.df:.1f}, {_p(e.p)}{adjusted}; {_POPULATIONS[e.tier]}, tier {e.tier}"
     )
     evidence = f"({level} CI {e.low:.2f} to {e.high:.2f}, {test})"
     first, second = gains
     # an arm's gain is a mean over all of its cells, the effect over those that both arms have
     if first is None or second is None or abs(first.value - second.value - e.value) > 1e-6:
-        claim = f"Intermediate-task training differed by {e.value:+.2f} points between {plus} and {minus}"
+        claim = f"{_TRAINING} differed by {e.value:+.2f} points between {plus} and {minus}"
     elif not e.verdict.startswith("different"):
         # "helped more" is read as a finding, whatever the p-value behind it says
         claim = _changes(plus, first, minus, second, e)
     elif first.value > 0 and second.value > 0:
         more = "more" if e.value > 0 else "less"
-        claim = f"Intermediate-task training helped {plus} {size} {more} than {minus}"
+        claim = f"{_TRAINING} helped {plus} {size} {more} than {minus}"
     elif first.value < 0 and second.value < 0:
         more = "less" if e.value > 0 else "more"
-        claim = f"Intermediate-task training hurt {plus} {size} {more} than {minus}"
+        claim = f"{_TRAINING} hurt {plus} {size} {more} than {minus}"
     else:
         claim = _changes(plus, first, minus, second, e)
-    status = "; exploratory, as it was not registered in this form" if e.status == "exploratory" else ""
-    return f"{claim} {evidence}: {_claim(e)}; {_seen(e, conditions)}{status}."
+    said = _claim(e)
+    return f"{_opened(over, claim)} {evidence}. {said[0].upper()}{said[1:]}; {_seen(e)}"
+
+
+_TRAINING = "intermediate-task training"
+_POPULATIONS = {
+    "T0": "for new examples",
+    "T1": "for new seeds",
+    "T2": "for new seeds and new examples",
+    "T3": "for new seeds, examples and languages",
+}
+"""Tier -> what would be drawn anew if the study were repeated."""
+
+
+def _over(conditions: Sequence[str], targets: int, languages: int) -> str:
+    """``Averaged over 6 intermediate conditions, 6 targets and 16 languages``; one condition is named."""
+    several = len(conditions) > 1
+    counted = [
+        *([f"{len(conditions)} intermediate conditions"] if several else []),
+        *(f"{n} {noun}" for n, noun in ((targets, "targets"), (languages, "languages")) if n > 1),
+    ]
+    averaged = (
+        f"averaged over {' and '.join(filter(None, (', '.join(counted[:-1]), counted[-1])))}"
+        if counted
+        else ""
+    )
+    after = "" if several else f"after the intermediate condition `{', '.join(conditions)}`"
+    return ", ".join(filter(None, (after, averaged)))
+
+
+def _opened(over: str, claim: str) -> str:
+    sentence = f"{over}, {claim}" if over else claim
+    return sentence[0].upper() + sentence[1:]
+
+
+def _registered(e: Estimate, registration: Registration | None) -> str:
+    """What a registration says of the effect, at the end of its sentence, as that travels without its page."""
+    if registration is None or e.status == "unregistered":
+        return ""
+    if e.status == "exploratory":
+        return "; exploratory, as it was not registered in this form"
+    return f"; preregistered ({registration.registered[:10]}, SHA-256 {registration.sha256[:8]})"
+
+
+def _lead(e: Estimate) -> str:
+    """The verdict in a word or two, which the answer opens with."""
+    if e.provisional:
+        return "No verdict"
+    return {
+        "different": "Different",
+        "equivalent": "Equivalent",
+        "different-but-negligible": "Different, but negligible",
+        "inconclusive": "Inconclusive",
+    }[e.verdict]
 
 
 def _changes(plus: str, first: Gain, minus: str, second: Gain, e: Estimate) -> str:
     return (
-        f"Intermediate-task training changed {plus} by {first.value:+.2f} points and {minus} by "
+        f"{_TRAINING} changed {plus} by {first.value:+.2f} points and {minus} by "
         f"{second.value:+.2f}, a difference of {e.value:+.2f} points"
     )
 
@@ -132,39 +198,37 @@ def _no_effect_sentence(contrast: Mapping[str, str], wanted: str) -> str:
 def _claim(e: Estimate) -> str:
     """The verdict in words, and the margin it was tested against."""
     if e.provisional:
-        return "no verdict, as two seeds leave one degree of freedom to the run variance of a cell"
+        return "two seeds leave one degree of freedom to the run variance of a cell, which carries no verdict"
     within = f"within ±{e.margin:g} points"
     return {
         "different": "these checkpoints differ, whatever other seeds would give"
         if e.tier == "T0"
         else "the arms differ",
-        "equivalent": f"equivalent {within} (TOST {_p(e.p_equivalence)})",
-        "different-but-negligible": f"different, but negligible: {within} (TOST {_p(e.p_equivalence)})",
-        "inconclusive": "inconclusive (neither a difference nor equivalence is shown)",
+        "equivalent": f"equivalent {within} (two one-sided tests, {_p(e.p_equivalence)})",
+        "different-but-negligible": f"the arms differ, but {within} (two one-sided tests, {_p(e.p_equivalence)})",
+        "inconclusive": f"neither a difference nor equivalence {within} is shown",
     }[e.verdict]
 
 
-def _seen(e: Estimate, conditions: int) -> str:
-    tasks = "the intermediate condition" if conditions == 1 else f"{conditions} intermediate conditions"
+def _seen(e: Estimate) -> str:
     if e.p is None:
-        return f"with {_runs(e.seeds)} and {tasks} there was no noise to detect an effect in"
-    return f"with {_runs(e.seeds)} and {tasks} this suite could have detected {e.mde:.2f} points (power .8)"
+        return f"with {_runs(e.seeds)} there was no noise to detect an effect in"
+    return f"with {_runs(e.seeds)} this suite could have detected {e.mde:.2f} points (power .8)"
 
 
 def _runs(seeds: int) -> str:
     return "one seed" if seeds == 1 else f"{seeds} seeds" if seeds else "no trained run"
 
 
-def _gain_sentence(gain: Gain, alpha: float, conditions: int) -> str:
+def _gain_sentence(gain: Gain, alpha: float, over: str) -> str:
     arm = ARMS.get(gain.arm, f"the arm `{gain.arm}`")
     test = (
         "no test: nothing varied"
         if gain.p is None
         else f"t = {gain.value / gain.se:.2f}, df {gain.df:.1f}, {_p(gain.p)}"
     )
-    over = "the intermediate condition" if conditions == 1 else f"{conditions} intermediate conditions"
     return (
-        f"Intermediate-task training changed {arm} by {gain.value:+.2f} points over {over} "
+        f"{_opened(over, f'{_TRAINING} changed {arm} by {gain.value:+.2f} points')} "
         f"({100 * (1 - alpha):g} % CI {gain.low:.2f} to {gain.high:.2f}, {test}, {_runs(gain.seeds)})"
     )
 
@@ -295,10 +359,12 @@ def failure_cautions(tests: Sequence[FailureTest], views: Sequence[Sensitivity],
     return found
 
 
-def registration_cautions(registration: Registration | None) -> list[str]:
-    """That a registration came late, and every deviation from it."""
+def registration_cautions(registration: Registration | None, *, tested: bool = True) -> list[str]:
+    """That nothing was registered, or late, and every deviation; ``tested``: whether there are effects to register."""
     if registration is None:
-        return []
+        if not tested:
+            return []
+        return ["No design was registered before the scores were read: every p-value is exploratory."]
     found = []
     if registration.late:
         found.append(
@@ -306,27 +372,3 @@ def registration_cautions(registration: Registration | None) -> list[str]:
             "exploratory."
         )
     return found + [f"Deviation from the registered design: {line}." for line in registration.deviations]
-
-
-def signature(
-    suite: Mapping[str, Any],
-    tier: Tier,
-    *,
-    moderated: bool = False,
-    registration: Registration | None = None,
-) -> str:
-    """The suite's signature with the test, its corrections and the registered design behind it."""
-    settings = Settings.of(suite)
-    primary = settings.primary or "grand"
-    parts = [
-        suite["signature"],
-        f"test:MWV-t/{tier}/{settings.df}",
-        f"alpha:{settings.alpha:g}",
-        f"correction:{primary}=holm(pairs),conditions=holm{'' if tier == 'T3' else '(max-t)'},targets=holm,"
-        f"map=bh(by){'+moderated' if moderated else ''}",
-        f"margin:task={settings.margin_task:g},aggregate={settings.margin_aggregate:g}",
-    ]
-    if registration is not None:
-        how = "-late" if registration.late else "-changed" if registration.changed else ""
-        parts.append(f"registered{how}:{registration.sha256[:12]}")
-    return "|".join(parts)

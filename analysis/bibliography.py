@@ -41,12 +41,12 @@ class Reference:
     @property
     def words(self) -> str:
         """The entry of a reference list, as plain text."""
-        known = dict(self.place)
+        known = {name: value.replace("--", "–") for name, value in self.place}
         where = self.venue
         if "volume" in known:
             where += f" {known['volume']}" + (f"({known['number']})" if "number" in known else "")
         if "pages" in known:
-            where += f": {known['pages'].replace('--', '–')}"
+            where += f": {known['pages']}"
         named = "; ".join(self.authors)
         doi = f" doi:{known['doi']}." if "doi" in known else ""
         return f"{named} ({self.year}). {self.title}. {where}.{doi}"
@@ -94,6 +94,14 @@ _LISTED = (
                 "Kann, Katharina; Bowman, Samuel R."),
         "English Intermediate-Task Training Improves Zero-Shot Cross-Lingual Transfer Too", 2020,
         "Proceedings of AACL-IJCNLP", (("pages", "557--575"),),
+    ),
+    Reference(
+        "yang2020", "inproceedings",
+        _people("Yang, Yinfei; Cer, Daniel; Ahmad, Amin; Guo, Mandy; Law, Jax; Constant, Noah; Hernandez Abrego, Gustavo; "
+                "Yuan, Steve; Tar, Chris; Sung, Yun-hsuan; Strope, Brian; Kurzweil, Ray"),
+        "Multilingual Universal Sentence Encoder for Semantic Retrieval", 2020,
+        "Proceedings of the 58th Annual Meeting of the Association for Computational Linguistics: System Demonstrations",
+        (("pages", "87--94"), ("doi", "10.18653/v1/2020.acl-demos.12")),
     ),
     Reference(
         "hu2020", "inproceedings",

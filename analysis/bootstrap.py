@@ -16,7 +16,8 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from ..errors import AnalysisError
-from .cells import Cell, Examples
+from .cells import Cell
+from .examples import Examples
 from .fit import satterthwaite
 
 __all__ = ["Bootstrap", "hierarchical_bootstrap"]

@@ -20,6 +20,7 @@ from scipy.special import ndtri
 from ..errors import AnalysisError
 from .comparisons import NONE
 from .estimator import Term, estimate
+from .families import by_target
 from .fit import DegreesOfFreedom
 from .habits import HABITS, Drawn, Interval
 from .moderation import moderated
@@ -174,7 +175,7 @@ def calibrate_components(
 ) -> list[Calibrated]:
     """As ``calibrate_suite``, from components that are known; ``seeds`` as in ``scenario_of``.
 
-    A habit that has no test of so few languages has no row.
+    A habit that has no test of so few languages has no row. ``AnalysisError`` for fewer than one data set.
     """
     if datasets < 1:
         raise AnalysisError(f"{datasets} data sets give no rate", "some hundreds give one to a point or two")
@@ -237,13 +238,15 @@ def familywise_error(
     last = scenario.conditions
     counts = dict.fromkeys(("uncorrected", "Holm", "moderated + Holm", "moderated + BH"), 0)
     for _ in range(datasets):
-        fits = []
+        terms = []
         for task in simulate_together([scenario] * scenario.tasks, rng):
             cells = dict(enumerate(task.cells()))
             for c in range(last):
                 signs = {c: 1.0, last: -1.0, last + 1 + c: -1.0, 2 * last + 1: 1.0}
-                fits.append(estimate([Term(cells, signs)], alpha=alpha))
-        p, q = ([fit.p if fit.p is not None else 1.0 for fit in some] for some in (fits, moderated(fits)[0]))
+                terms.append([Term(cells, signs)])
+        fits = [estimate(term, alpha=alpha) for term in terms]
+        new, _ = moderated(fits, by_target(terms))
+        p, q = ([fit.p if fit.p is not None else 1.0 for fit in some] for some in (fits, new))
         adjusted = zip(counts, (np.asarray(p), holm(p), holm(q), benjamini_hochberg(q)), strict=True)
         for name, values in adjusted:
             counts[name] += bool(np.any(values < alpha))

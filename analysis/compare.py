@@ -73,6 +73,8 @@ class Difference:
 
 @dataclass(frozen=True)
 class RecordComparison:
+    """Two outcome folders, A and B, and every difference B - A of what they have in common."""
+
     folders: tuple[str, str]
     signatures: tuple[str, str]
     changes: tuple[Change, ...]

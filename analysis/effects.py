@@ -16,11 +16,12 @@ from typing import Any
 
 from ..errors import AnalysisError
 from . import descriptive, failures, replication, sensitivity
-from .answers import answers, cautions, failure_cautions, registration_cautions, signature
+from .answers import answers, cautions, failure_cautions, registration_cautions
 from .comparisons import NONE, declared, derived
 from .estimates import correct_primary, estimates, with_verdict
 from .layers import layer_curves, layer_scores
 from .outcomes import Record, read_record
+from .pinned import signature
 from .preregister import Registered, check, read_registration
 from .results import Results
 from .study import Study
@@ -41,7 +42,10 @@ def analyse(folder: Path) -> Results:
 
 
 def effects(record: Record, registered: Registered | None = None) -> Results:
-    """Every number of a report. Deterministic: the simulation of max-T has a fixed seed."""
+    """Every number of a report. Deterministic: the simulation of max-T has a fixed seed.
+
+    ``AnalysisError`` where no arm has a gain.
+    """
     study = Study(record)
     # by the fields of `Results`; a suite of one arm has no effect per language
     found: dict[str, list[Any]] = defaultdict(list, languages=[])
@@ -111,7 +115,7 @@ def _results(
     whole = {name: tuple(members) for name, members in found.items()} | {k: tuple(v) for k, v in rows.items()}
     registration = None if checked is None else checked.registration
     warnings = [
-        *registration_cautions(registration),
+        *registration_cautions(registration, tested=bool(rows["estimates"])),
         *cautions(suite, study.tier, study.fewest),
         *failure_cautions(found["failure_tests"], found["sensitivity"], study.alpha),
         *said,
@@ -119,9 +123,15 @@ def _results(
     ]
     return Results(
         suite=suite,
-        answers=tuple(answers(suite, rows["estimates"], found["gains"])),
+        answers=tuple(answers(suite, rows["estimates"], found["gains"], registration)),
         warnings=tuple(warnings),
-        signature=signature(suite, study.tier, moderated=bool(found["priors"]), registration=registration),
+        signature=signature(
+            suite,
+            study.tier,
+            digests=record.digests,
+            moderated=bool(found["priors"]),
+            registration=registration,
+        ),
         benchmark=tuple(benchmark_scores(suite, record.benchmark)),
         layer_scores=tuple(layer_scores(suite, record.views)),
         layer_curves=tuple(layer_curves(suite, record.views)),

@@ -18,7 +18,8 @@ __all__ = ["equivalence_p", "minimum_detectable_effect", "power", "smallest_marg
 def equivalence_p(value: float, se: float, df: float, margin: float) -> float | None:
     """p-value of "the effect lies outside (-margin, margin)" (TOST, Schuirmann 1987): the larger one-sided p.
 
-    Below alpha exactly when the 1 - 2 alpha interval lies inside the margin. None where ``se`` is 0.
+    ``value``, ``se`` and ``margin`` in one unit. Below alpha exactly when the 1 - 2 alpha interval lies inside the
+    margin. None where ``se`` is 0; ``AnalysisError`` for a margin that is not positive.
     """
     if margin <= 0:
         raise AnalysisError(

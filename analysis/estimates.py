@@ -12,7 +12,7 @@ from .comparisons import ALL, NONE, Comparison
 from .effect_sizes import superiority
 from .equivalence import verdict
 from .estimator import Fit, Term
-from .families import design_correlation
+from .families import by_target, design_correlation
 from .fit import Tier, scales_disagree
 from .moderation import SMALLEST_FAMILY, moderated
 from .multiplicity import benjamini_hochberg, benjamini_yekutieli, holm, max_t
@@ -84,20 +84,25 @@ class _Maker:
         odds = [self.study.on_logit_scale(t) if main else None for t in terms]
         logits = [None if t is None else self.study.fit(t, self.tier) for t in odds]
         if name == "map":
-            fits = self._moderated(fits)
+            fits = self._moderated(fits, rows, terms)
             if self.prior is not None and all(logits):
-                logits = _quietly_moderated([fit for fit in logits if fit is not None])
+                logits = _quietly_moderated(
+                    [fit for fit in logits if fit is not None], [t for t in odds if t is not None]
+                )
         return [
             self._row(*row, fit, logit, name, correction)
             for row, fit, logit in zip(rows, fits, logits, strict=True)
         ]
 
-    def _moderated(self, fits: list[Fit]) -> list[Fit]:
+    def _moderated(
+        self, fits: list[Fit], rows: Sequence[tuple[str, str]], terms: Sequence[Sequence[Term]]
+    ) -> list[Fit]:
         trained = [fit for fit in fits if fit.df_residual > 0]
         usable = self.tier in ("T1", "T2") and self.study.settings.df == "welch"
         if not usable or len(trained) < SMALLEST_FAMILY or not any(fit.v_run > 0 for fit in trained):
             return fits
-        changed, prior = moderated(fits)
+        groups = by_target(terms)
+        changed, prior = moderated(fits, groups)
         self.prior = Prior(
             pair=self.comparison.pair,
             contrast=self.comparison.name,
@@ -105,6 +110,11 @@ class _Maker:
             cells=len(trained),
             df=float(prior.prior_df) if prior.prior_df < LARGEST_DF else None,
             run_sd=POINTS * float(np.sqrt(prior.prior_variance)),
+            levels=tuple(
+                (rows[group.members[0]][1], POINTS * float(np.sqrt(level)))
+                for group, level in zip(groups, prior.levels.tolist(), strict=True)
+                if np.isfinite(level)
+            ),
         )
         return changed
 
@@ -197,10 +207,10 @@ class _Maker:
         )
 
 
-def _quietly_moderated(fits: list[Fit]) -> list[Fit | None]:
+def _quietly_moderated(fits: list[Fit], terms: Sequence[Sequence[Term]]) -> list[Fit | None]:
     """Moderated log-odds; as they are where scores at 0 or 1 leave them without variance."""
     try:
-        return [*moderated(fits)[0]]
+        return [*moderated(fits, by_target(terms))[0]]
     except AnalysisError:
         return [*fits]
 

@@ -18,9 +18,10 @@ from typing import Any, get_args
 import numpy as np
 
 from ..errors import AnalysisError
-from .cells import DETERMINISTIC, Cell, Examples
+from .cells import DETERMINISTIC, Cell
 from .effect_sizes import run_sd, superiority
 from .equivalence import verdict
+from .examples import Examples
 from .fit import DegreesOfFreedom, Effect, Fit, Tier, satterthwaite
 from .languages import Languages, between_and_inter
 
@@ -113,11 +114,13 @@ def estimate(
 
     V_run: per key, scores weighted by coefficient are summed over terms seed by seed, then their variance
     over seeds is divided by S. V_examples: per term, the sampling variance of the contrast of contributions,
-    less the run-specific part that V_run already holds (with what a run's errors have in common over the
-    languages of a parallel set and within a paragraph, where section 2.2 takes them for independent: measured
-    on a parallel set of 6 languages, that makes intervals up to 1.15 times too wide); terms have different
-    test examples, so their variances add. V_languages (T3): what the languages' spread exceeds the noise of runs and of nested
+    less the run-specific part that V_run already holds; terms have different test examples, so their
+    variances add. V_languages (T3): what the languages' spread exceeds the noise of runs and of nested
     examples by; parallel examples are common to the languages and count beside it.
+
+    The run-specific part includes what a run's errors have in common over the languages of a parallel set and
+    within a paragraph (`Examples.run_noise`). Section 2.2 takes them for independent, which makes intervals up
+    to 1.15 times too wide in simulation (six languages).
 
     Welch-Satterthwaite degrees of freedom over all parts; a deterministic cell adds no run variance and no
     degrees of freedom. ``df="pooled"`` assumes one run variance for all cells (per unit of coefficient) with
@@ -223,9 +226,9 @@ def _add(parts: _Parts, term: Term, tier: Tier) -> None:
         d += c * cell.contributions
         per_seed = c * (cell.scores @ weights)
         parts.value += float(per_seed.mean())
-        parts.largest = max(parts.largest, abs(c) * float(np.abs(cell.scores).max()))
-        mean = cell.scores.mean(axis=0)
-        by_language += c * mean
+        parts.largest = max(parts.largest, abs(c) * cell.largest)
+        if tier == "T3":
+            by_language += c * cell.scores.mean(axis=0)
         if cell.deterministic:
             continue
         noise += c * c / len(cell.seeds) * cell.own_noise(weights)

@@ -9,15 +9,16 @@ from typing import Literal, get_args
 import numpy as np
 
 from ..errors import AnalysisError
-from .cells import Examples
 from .estimator import Term, estimate
+from .examples import Examples
 from .fit import Fit, Tier
-from .moderation import Moderation, moderated
+from .moderation import Group, Moderation, moderated
 from .multiplicity import benjamini_hochberg, benjamini_yekutieli, holm, max_t
 
 __all__ = [
     "Correction",
     "Family",
+    "by_target",
     "design_correlation",
     "difference_of_contrasts",
     "joint_test",
@@ -82,7 +83,8 @@ def joint_test(
 ) -> Family:
     """Estimate and test contrasts as one family; ``seed`` drives the simulation of max-T only.
 
-    ``moderate`` borrows run variances over the family (`moderation.py`: 20 contrasts or more, T1 and T2).
+    ``moderate`` borrows run variances over the family, relative to the level of each target (`moderation.py`: 20
+    contrasts or more, T1 and T2).
     Raises ``AnalysisError`` as ``estimate`` and ``moderated`` do, for an empty family and an unknown correction.
     """
     if not contrasts:
@@ -94,7 +96,7 @@ def joint_test(
     fits = [estimate(terms, tier=tier, alpha=alpha) for terms in contrasts.values()]
     prior = None
     if moderate:
-        fits, prior = moderated(fits)
+        fits, prior = moderated(fits, by_target(list(contrasts.values())))
     correlation = design_correlation(list(contrasts.values()), tier=tier)
     at = [i for i, fit in enumerate(fits) if fit.p is not None]
     p = np.array([p for fit in fits if (p := fit.p) is not None])
@@ -106,6 +108,46 @@ def joint_test(
         adjust = {"holm": holm, "bh": benjamini_hochberg, "by": benjamini_yekutieli, "none": np.asarray}
         adjusted[at] = adjust[correction](p)
     return Family(tuple(contrasts), tuple(fits), adjusted, correction, len(at), correlation, prior)
+
+
+def by_target(contrasts: Sequence[Sequence[Term]]) -> list[Group]:
+    """The contrasts with runs, grouped by the targets that they are on, for `moderation.moderated`.
+
+    In order of first appearance. Targets are the same where their cells share one ``Examples`` object. Contrasts of
+    a group share the runs of a key; seeds are aggregated over the targets of a contrast.
+    """
+    found: dict[tuple[int, ...], list[int]] = {}
+    for i, terms in enumerate(contrasts):
+        found.setdefault(tuple(sorted(id(term.examples) for term in terms)), []).append(i)
+    groups = []
+    nothing = (0.0, 0.0, 0.0)
+    for same in found.values():
+        trained = {i: parts for i in same if (parts := _run_parts(contrasts[i]))}
+        if not trained:
+            continue
+        members, runs = tuple(trained), list(trained.values())
+        keys = list(dict.fromkeys(key for parts in runs for key in parts))
+        table = np.array([[parts.get(key, nothing) for key in keys] for parts in runs])
+        groups.append(Group(members, table[..., 0], table[..., 1], table[..., 2].max(axis=0)))
+    return groups
+
+
+def _run_parts(terms: Sequence[Term]) -> dict[Hashable, tuple[float, float, float]]:
+    """Per key with two runs or more: coefficient^2 s^2 / S, coefficient^2 / S and S - 1."""
+    scores: dict[Hashable, np.ndarray] = {}
+    scales: dict[Hashable, float] = {}
+    for term in terms:
+        weights = term.language_weights
+        for key, c in term.used.items():
+            cell = term.cells[key]
+            if cell.deterministic or len(cell.seeds) < 2:
+                continue
+            scores[key] = scores.get(key, 0.0) + c * (cell.scores @ weights)
+            scales[key] = scales.get(key, 0.0) + abs(c)
+    return {
+        key: (float(np.var(z, ddof=1)) / len(z), scales[key] ** 2 / len(z), len(z) - 1.0)
+        for key, z in scores.items()
+    }
 
 
 @dataclass(eq=False)

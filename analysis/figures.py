@@ -87,7 +87,10 @@ def _heat(axes: Axes, plot: Heat) -> None:
                     )
                 )
             mark = "≈ " if cell.verdict == "equivalent" else ""
-            axes.text(x, y, mark + cell.text, ha="center", va="center", weight="bold" if told else "normal")
+            axes.text(
+                x, y, mark + cell.text, ha="center", va="center", weight="bold" if told else "normal",
+                style="italic" if cell.italic else "normal",
+            )  # fmt: skip
     axes.set_xlim(-0.6, len(plot.columns) - 0.4 + gap * plot.mean_column)
     axes.set_ylim(len(plot.rows) - 0.4 + gap * plot.mean_row, -0.6)
     shift = [gap if plot.mean_column and j == len(plot.columns) - 1 else 0 for j in range(len(plot.columns))]
@@ -104,6 +107,15 @@ def _heat(axes: Axes, plot: Heat) -> None:
     for spine in axes.spines.values():
         spine.set_visible(False)
     scale = f"blue: {plot.plus} gains more; orange: {plot.minus} gains more; full colour at ±{plot.limit:.1f}"
+    verdicts = {cell.verdict for cells in plot.cells for cell in cells}
+    said = {
+        "different": "framed, bold: different after correction",
+        "different-but-negligible": "dashed: different, but negligible",
+        "equivalent": "≈: equivalent",
+    }
+    scale += "".join(f"\n{words}" for verdict, words in said.items() if verdict in verdicts)
+    if any(cell.italic for cells in plot.cells for cell in cells):
+        scale += "\nitalics: exploratory"
     axes.set_xlabel(scale, fontsize=6.5)
     axes.set_title(plot.heading, loc="left", fontsize=8, weight="bold", pad=10)
 

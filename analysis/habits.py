@@ -40,12 +40,15 @@ class Drawn(NamedTuple):
 
 
 class Interval(NamedTuple):
+    """For the mean effect over targets, a fraction; NaN for a test that gives no interval."""
+
     low: float
     high: float
     p: Callable[[float], float] | None = None
     """p-value of a hypothetical effect, for tests that give no interval."""
 
     def misses(self, truth: float, alpha: float) -> bool:
+        """Whether the test rejects the true effect."""
         return self.p(truth) < alpha if self.p is not None else not self.low <= truth <= self.high
 
 

@@ -31,7 +31,7 @@ def is_current(folder: Path) -> bool:
         return False
     shown = report.get("suite", {})
     registered = (_read(folder / "preregistration.json") or {}).get("sha256")
-    same = all(shown.get(key) == record.get(key) for key in ("key", "version", "record"))
+    same = all(shown.get(key) == record.get(key) for key in ("key", "version", "record", "files"))
     return same and (report.get("registration") or {}).get("sha256") == registered
 
 

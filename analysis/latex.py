@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from .bibliography import render
-from .tables import Block, Table, Text
+from .tables import ITALICS, Block, Row, Table, Text
 
 __all__ = ["digest", "escape", "latex_methods", "latex_table", "pages"]
 
@@ -107,11 +107,28 @@ def digest(signature: str) -> str:
     return hashlib.sha256(signature.encode()).hexdigest()[:12]
 
 
-def _cell(cell: Text, italic: bool = False) -> str:
-    body = escape(cell.text)
-    if cell.italic or italic:
-        body = rf"\textit{{{body}}}"
-    return rf"\textbf{{{body}}}" if cell.strong else body
+def _apart(rows: Sequence[str]) -> str:
+    """What the signs of exploratory estimates mean, as far as these rows have them.
+
+    Instead of italics, which a paper's own table style may lose, and which the headings of groups have already.
+    """
+    found = any(r"\textsuperscript{e*}" in line for line in rows)
+    also = r"; \textsuperscript{e*} so, and different after correction (not in bold)" if found else ""
+    return rf"\textsuperscript{{e}} Exploratory; the rest is registered{also}."
+
+
+def _row(r: Row, mixed: bool) -> list[str]:
+    """The cells of a row; ``mixed``: exploratory ones among registered ones, which get a sign and are not bold."""
+    cells = []
+    for place, cell in enumerate(r.cells):
+        body = escape(cell.text)
+        if not mixed or not (r.exploratory or cell.italic):
+            cells.append(rf"\textbf{{{body}}}" if cell.strong else body)
+        elif cell.italic or cell.strong or place == 0:
+            cells.append(rf"{body}\textsuperscript{{{'e*' if cell.strong else 'e'}}}")
+        else:
+            cells.append(body)
+    return cells
 
 
 def _small(cell: Text, size: str) -> str:
@@ -131,8 +148,8 @@ def latex_methods(paragraphs: Sequence[str], signature: str) -> str:
         said = render(body, _running, lambda keys: rf"\citep{{{','.join(keys)}}}")
         lines += [rf"\paragraph{{{escape(head)}.}} {said}", ""]
     lines += [
-        rf"\paragraph{{Signature.}} {{\raggedright\texttt{{{_breakable(signature)}}}\par}}",
-        rf"Its SHA-256 begins with \texttt{{{digest(signature)}}}: the tables print that.\par",
+        rf"\paragraph{{Signature.}} {{\raggedright\texttt{{{_breakable(signature)}}} "
+        rf"(SHA-256 \texttt{{{digest(signature)}}}\ldots, as in the tables).\par}}",
         r"\endgroup",
         "",
     ]
@@ -201,6 +218,7 @@ def latex_table(table: Table, signature: str, file: str) -> str:
         "a table (it fits a column of 7.7 cm)" if table.slim else "a table* (a table in one-column papers)"
     )
     matrix = _two_lines(table)
+    mixed = ITALICS in table.note
     lines = [
         f"% {escape(table.caption)}",
         f"% {escape(signature)}",
@@ -222,12 +240,13 @@ def latex_table(table: Table, signature: str, file: str) -> str:
             if r.rule:
                 lines.append(r"\addlinespace")
             if matrix:
-                lines.append(" & ".join(_cell(c, r.exploratory) for c in r.cells) + r" \\[-0.4ex]")
+                lines.append(" & ".join(_row(r, mixed)) + r" \\[-0.4ex]")
                 lines.append(" & ".join(_small(c, small) for c in r.cells) + r" \\")
             else:
                 lines.append(
                     " & ".join(
-                        " ".join(filter(None, (_cell(c, r.exploratory), _small(c, small)))) for c in r.cells
+                        " ".join(filter(None, (body, _small(cell, small))))
+                        for body, cell in zip(_row(r, mixed), r.cells, strict=True)
                     )
                     + r" \\"
                 )
@@ -235,8 +254,8 @@ def latex_table(table: Table, signature: str, file: str) -> str:
         r"\bottomrule",
         r"\end{tabular}\par}",
         r"\smallskip",
-        r"\begin{minipage}{\linewidth}\raggedright\scriptsize",
-        escape(table.note),
+        r"\noindent\begin{minipage}{\linewidth}\raggedright\scriptsize",
+        escape(table.note).replace(escape(ITALICS), _apart(lines)),
         rf"Signature: SHA-256 \texttt{{{digest(signature)}}}.",
         r"\end{minipage}",
         "",

@@ -17,10 +17,11 @@ from scipy.special import stdtr, stdtrit
 
 from ..errors import AnalysisError, unknown
 from .bootstrap import BLOCK, Bootstrap
-from .cells import Cell, Examples
+from .cells import Cell
 from .comparisons import NONE
 from .crosschecks import CrossCheck, crosscheck
 from .estimator import Term
+from .examples import Examples
 from .families import joint_test
 from .fit import Fit, satterthwaite
 from .moderation import SMALLEST_FAMILY

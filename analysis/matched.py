@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .cells import Cell, Examples
+from .cells import Cell
 from .estimator import Tier
+from .examples import Examples
 from .outcomes import Record
 from .results import FEWEST_FOR_A_VERDICT
 from .settings import Settings

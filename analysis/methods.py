@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from . import methods_setup
 from . import wording as w
 from .bibliography import cite
 from .outline import NONE, Outline
+from .registered import confirmatory
 from .results import Estimate
 from .secondary import ITT
 
@@ -17,10 +19,8 @@ def methods(outline: Outline) -> tuple[str, ...]:
     """The methods section with this suite's own numbers, ready to be adapted for a paper."""
     suite, results = outline.suite, outline.results
     targets = [t for t in suite.get("targets", ()) if t["task"] in outline.targets]
-    tongues = sorted({language for t in targets for language in t.get("languages", ())})
     sources = sorted({t.get("source_language", "en") for t in targets}) or ["en"]
     seeds = suite.get("seeds", [])
-    runs = suite.get("runs", [])
     out = []
     designs = []
     still = [
@@ -46,47 +46,41 @@ def methods(outline: Outline) -> tuple[str, ...]:
         f"{w.count(len(outline.targets), 'target task')} ({', '.join(map(outline.task, outline.targets))}) "
         "in the source "
         f"language ({', '.join(sources)}{'; nothing is trained for ' + ', '.join(still) if still else ''}), "
-        f"then zero-shot scoring on {w.count(len(tongues), 'language')}. "
-        f"{w.count(len(seeds), 'seed')} per cell"
-        + (f", {w.count(len(runs), 'run')} in all" if runs else "")
-        + "; a seed sets heads, data order and dropout of the intermediate and the target stage."
+        f"then scoring on {methods_setup.languages(outline)}. Each cell has {w.count(len(seeds), 'seed')}"
+        + (f" ({told})" if (told := methods_setup.runs(outline)) else "")
+        + f"; a seed sets {methods_setup.randomised(outline)} of the intermediate and the target stage."
         + (f" Scores are also averaged as the benchmark does {cite('hu2020')}." if results.benchmark else "")
     )
+    out += methods_setup.setup(outline)
     if results.estimates:
-        margins = suite.get("analysis", {})
         tiers = w.tiers(results.estimates)
         out.append(
             "Estimand. gain = score after intermediate training − score without; effect = gain of the first "
             "arm − gain "
-            "of the second (a difference in differences), in points, languages weighted equally. Means over "
-            "tasks are "
+            "of the second (a difference in differences), in points; scores are means over all of the languages above, "
+            "weighted equally. Means over tasks are "
             "taken within a seed before any variance, because one intermediate checkpoint feeds all targets."
         )
         out.append(
-            f"Test. MWV-t at tier {tiers}, a multi-way moment variance {cite('cameron2011')} with a t reference: the "
-            f"variance is {_variance(results.estimates)}; the reference is Student's t with "
+            f"Test. MWV-t (multi-way variance t) at tier {tiers}: a moment estimator of crossed variance components, in the "
+            f"spirit of multi-way clustering {cite('cameron2011')}, with a t reference. The variance is "
+            f"{_variance(results.estimates)}.{_examples(results.estimates)} The reference is Student's t with "
             f"{w.freedom(results.estimates)} df {cite('satterthwaite1946', 'welch1947')} "
             f"({w.span((e.df for e in results.estimates), 1)} here); "
             f"intervals are {outline.level}. {_priors(outline)}{_claim(results.estimates)} "
             "Pre-training and grounding are not replicated by a seed."
         )
-        task, aggregate = margins.get("margin_task"), margins.get("margin_aggregate")
-        margin = (
-            f"±{task:g} points for a task and ±{aggregate:g} for a mean"
-            if w.finite(task, aggregate)
-            else f"±{w.span((e.margin for e in results.estimates), 2)} points"
-        )
         out.append(
             f"Multiplicity and verdicts. Families, per pair and contrast: {w.families(results.estimates)}"
             f"{_corrections(results.estimates)}. Equivalence: two one-sided tests {cite('schuirmann1987')} "
-            f"against {margin}. Minimum detectable effect: the effect found with 80 % power at α = "
+            f"against a margin of {w.margins(results.estimates)}, not adjusted for their number. Minimum detectable effect: the effect found with 80 % power at α = "
             f"{outline.alpha:g} "
             "given the variance and df of the estimate; at other numbers of seeds, with the run part of that variance "
             "divided by them and the part of the shared test examples as it is. Effects by language and gains by arm are "
             "exploratory: their "
             "p-values are not adjusted."
         )
-        out += [*_beside(outline), *_failed(outline)]
+        out += [*_beside(outline), *methods_setup.failed(outline)]
         out.append(_registered(outline))
     if results.retention:
         out.append(
@@ -113,6 +107,25 @@ _VARIANCES = {
 }
 
 
+def _examples(rows: Iterable[Estimate]) -> str:
+    """How the terms of runs and of examples are estimated, and how often the latter came out below 0."""
+    mine = [e for e in rows if e.tier in ("T2", "T3") and e.p is not None and e.variance_shares]
+    if not mine:
+        return ""
+    cells = [e for e in mine if e.family == "map"] or mine
+    cut = sum(e.variance_shares.get("examples", 0.0) <= 0 for e in cells)
+    what = "cells of the map" if cells[0].family == "map" else "effects"
+    return (
+        " The run term is the sum, over the cells of the contrast, of the variance between runs over their number. The "
+        "term of the examples is the variance of the mean, over test examples, of each one's contrast: of its "
+        "contributions to the metric, averaged over runs and, in parallel test sets, over languages; examples of one "
+        "paragraph are one unit. What the errors of single runs contribute to it, with their covariance over the "
+        "languages of a parallel test set and within paragraphs, is in the run term already: it is subtracted, and the "
+        "difference is set to 0 where it is negative "
+        f"(here in {cut} of {len(cells)} {what})."
+    )
+
+
 def _variance(rows: Iterable[Estimate]) -> str:
     """What the variance consists of, by tier."""
     tiers = sorted({e.tier for e in rows if e.tier in _VARIANCES})
@@ -131,13 +144,15 @@ def _claim(rows: Iterable[Estimate]) -> str:
 def _priors(outline: Outline) -> str:
     """What a moderated map was moderated with."""
     said = [
-        f"{p.pair}, {p.contrast}: prior SD of a run {w.number(p.run_sd)} points on "
-        f"{'infinitely many' if p.df is None else w.number(p.df, 1)} df from {p.cells} cells"
+        f"{p.pair}, {p.contrast}: prior df about that level "
+        f"{'infinite' if p.df is None else w.number(p.df, 1)}, SD of a run at the mean level {w.number(p.run_sd)} points, "
+        f"{p.cells} cells"
         for p in outline.results.priors
     ]
     return (
-        "In maps of 20 trained cells or more the run variances are moderated by empirical Bayes "
-        f"{cite('smyth2004')} ({'; '.join(said)}); unmoderated p-values stand beside. "
+        "In maps of 20 trained cells or more the run variance of each cell is moderated by empirical Bayes "
+        f"{cite('smyth2004')}: drawn towards the level of its target (the mean over its conditions), which is itself "
+        f"moderated over the targets ({'; '.join(said)}); p-values with a cell's own variance stand beside. "
         if said
         else ""
     )
@@ -197,24 +212,7 @@ def _beside(outline: Outline) -> list[str]:
             f"exact tests of failed trainings {cite('fisher1935')}, also of the interaction {cite('zelen1971')}"
         )
     listed = "; ".join(said)
-    return [f"Beside it. {listed[:1].upper()}{listed[1:]}."] if said else []
-
-
-def _failed(outline: Outline) -> list[str]:
-    """What counts as a failed run, how many there were and what was done with them."""
-    cells = outline.results.failures
-    if not cells:
-        return []
-    restarted, collapsed, missing = (sum(getattr(cell, name) for cell in cells) for name in _FAILED)
-    return [
-        "Failed runs. A stage fails when its loss is not a number or its source-language dev score does not beat the "
-        "trivial rule; test scores are never looked at. It is run again with another seed, and a run that fails to the "
-        f"end is kept. Target stages run again: {restarted}; kept although collapsed: {collapsed}; planned runs "
-        f"without outcomes: {missing}."
-    ]
-
-
-_FAILED = ("restarted", "collapsed", "missing")
+    return [f"Sensitivity and secondary analyses. {listed[:1].upper()}{listed[1:]}."] if said else []
 
 
 def _registered(outline: Outline) -> str:
@@ -224,12 +222,10 @@ def _registered(outline: Outline) -> str:
     when = f"{registration.registered} (SHA-256 {registration.sha256[:12]})"
     if registration.late:
         return f"Registration. Late, on {when}: outcomes existed, and every result is exploratory."
-    shown = sum(e.status == "confirmatory" for e in (*outline.results.estimates, *outline.results.further))
     departed = f"; {w.count(len(registration.deviations), 'deviation')}" if registration.deviations else ""
     return (
         f"Registration. The design was registered on {when}, before test scores: "
-        f"{registration.hypotheses} hypotheses{departed}. "
-        f"Confirmatory effects of this report: {shown}; all others are exploratory."
+        f"{registration.hypotheses} hypotheses{departed}. {confirmatory(outline)}"
     )
 
 
@@ -247,5 +243,6 @@ def registration(outline: Outline) -> tuple[str, ...]:
     shown = 'In tables, rows outside it are in italics and say "exploratory".'
     return (
         f"{first} {shown}",
+        *([] if known.late else [confirmatory(outline)]),
         *(f"Deviation from it: {deviation}." for deviation in known.deviations),
     )

@@ -77,7 +77,7 @@ def within_selected(
 
     Benjamini-Hochberg in each at level q R / m, so that the expected average false discovery proportion over
     the selected ones is at most q (Benjamini & Bogomolov 2014): the BH-adjusted values times m / R. For
-    languages inside the cells of a map that were found.
+    languages inside the cells of a map that were found. ``AnalysisError`` where the two are not of one length.
     """
     if len(families) != len(selected):
         raise AnalysisError(
@@ -204,6 +204,7 @@ def max_p(p: Sequence[float] | np.ndarray) -> float:
     """p-value of "in every one of them": the largest (the intersection-union test, u = n).
 
     For a claim over all encoder pairs; the effects must also point the same way, which the caller checks.
+    ``AnalysisError`` without p-values.
     """
     values = _checked(p)
     if not len(values):

@@ -10,17 +10,19 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial, reduce
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import AnalysisError, DataError
+from .common_seeds import common_seeds
 from .duplicates import MINIMUM, duplicates
 from .estimator import DETERMINISTIC, Cell
 from .layers import RULES, ViewScores
+from .pinned import checked_digest, checked_sizes
 from .reduction import Sums, cell_of_runs
 from .runs import Lineage, OutcomeFile, Run, read_run, runs_of
 from .xtreme import LanguageScores, metrics_read, strangers
@@ -66,6 +68,8 @@ class Record:
     """Scores of the views that are named as a rule for the layer, of targets with sweeps."""
     gaps: tuple[Gap, ...] = ()
     """Which of the analysed runs lack languages; the cells hold what all cells of their pair and target have."""
+    digests: dict[str, str] = field(default_factory=dict)
+    """File of `outcomes/` -> its SHA-256."""
 
 
 def read_suite(folder: Path) -> dict[str, Any]:
@@ -110,10 +114,10 @@ def read_suite(folder: Path) -> dict[str, Any]:
 def read_record(folder: Path) -> Record:
     """Read, check and reduce an outcome folder.
 
-    Raises ``DataError`` for unreadable files and ``AnalysisError`` where the outcomes cannot carry an
-    analysis: no lineage for a run, seeds that were not applied, test sets that differ between runs, unequal
-    schedules that no exception declares. What is merely missing (cells, seeds, languages) is left out and
-    named in ``warnings``.
+    Raises ``DataError`` for unreadable files and for files that are not those of the record, and ``AnalysisError``
+    where the outcomes cannot carry an analysis: no lineage for a run, seeds that were not applied, test sets that
+    differ between runs, unequal schedules that no exception declares. What is merely missing (cells, seeds,
+    languages) is left out and named in ``warnings``.
     """
     folder = Path(folder)
     suite = read_suite(folder)
@@ -126,6 +130,7 @@ def read_record(folder: Path) -> Record:
             f"{folder / 'outcomes'} holds {', '.join(stray)}, of which suite.json knows nothing",
             f"targets of this suite: {', '.join(targets)}; move other files away",
         )
+    listed = checked_sizes(suite, files.values())
     lineage = _lineage(suite)
     opened = {task: OutcomeFile(files[task]) for task in targets if task in files}
     index = {task: runs_of(file, lineage) for task, file in opened.items()}
@@ -134,14 +139,23 @@ def read_record(folder: Path) -> Record:
     absent = [task for task in targets if not index.get(task)]
     if absent:
         warnings.append(f"No outcomes for {', '.join(absent)}: the analysis leaves out these targets.")
-    keep = _common_seeds(index, {task: bool(t["retention"]) for task, t in targets.items()}, warnings)
+    keep = common_seeds(index, {task: bool(t["retention"]) for task, t in targets.items()}, warnings)
     cells: dict[tuple[str, str], dict[tuple[str, str], Cell]] = {}
     benchmark: dict[str, dict[tuple[str, str, str], LanguageScores]] = {}
     gaps: list[Gap] = []
+    digests: dict[str, str] = {}
     kept = {task: [run for run in runs if (task, run) in keep] for task, runs in index.items()}
     for task, found in _in_threads(
         {
-            task: partial(_cells, opened[task], targets[task], index[task], kept[task], lineage)
+            task: partial(
+                _cells,
+                opened[task],
+                targets[task],
+                index[task],
+                kept[task],
+                lineage,
+                listed.get(files[task].name),
+            )
             for task in index
         },
         size=lambda task: opened[task].rows,
@@ -150,6 +164,7 @@ def read_record(folder: Path) -> Record:
             cells.setdefault((pair, task), {})[arm, condition] = cell
         if found.benchmark:
             benchmark[task] = found.benchmark
+        digests[files[task].name] = found.sha256
         warnings += found.warnings
         gaps += found.gaps
     for (pair, task), grid in cells.items():
@@ -166,7 +181,7 @@ def read_record(folder: Path) -> Record:
                 rows = read_run(opened[task], targets[task] | {"view": view}, run, entry)
                 scores = Cell.from_counts(rows.examples, rows.num, rows.den, [run.seed]).scores
                 by_view.setdefault(view, {})[run.seed] = float(scores.mean())
-    return Record(suite, cells, tuple(warnings), benchmark, views, tuple(gaps))
+    return Record(suite, cells, tuple(warnings), benchmark, views, tuple(gaps), digests)
 
 
 def _lineage(suite: dict[str, Any]) -> Lineage:
@@ -184,46 +199,6 @@ def _lineage(suite: dict[str, Any]) -> Lineage:
     }
 
 
-def _common_seeds(
-    index: dict[str, list[Run]], retention: dict[str, bool], warnings: list[str]
-) -> set[tuple[str, Run]]:
-    """The (task, run) pairs to analyse: seeds that all targets of a cell share.
-
-    Cells of one run beside others go.
-    """
-    keep: set[tuple[str, Run]] = set()
-    by_cell: dict[tuple[str, ...], dict[str, list[Run]]] = {}
-    for task, runs in index.items():
-        for run in runs:
-            if run.seed == DETERMINISTIC:
-                keep.add((task, run))
-                continue
-            # retention is never averaged with other targets, so that it does not decide over their seeds
-            cell = (run.pair, run.arm, run.condition, *([task] if retention[task] else []))
-            by_cell.setdefault(cell, {}).setdefault(task, []).append(run)
-    shared: dict[tuple[str, ...], set[int]] = {}
-    for cell, tasks in by_cell.items():
-        seeds = [{run.seed for run in runs} for runs in tasks.values()]
-        shared[cell] = reduce(set.intersection, seeds)
-        extra = sorted(set.union(*seeds) - shared[cell])
-        if extra:
-            warnings.append(
-                f"{' / '.join(cell)}: seeds {', '.join(map(str, extra))} are missing on some "
-                "targets and were left out on all of them."
-            )
-    most = max((len(seeds) for seeds in shared.values()), default=0)
-    for cell, tasks in by_cell.items():
-        # one run beside cells of several has no variance; a suite of one seed throughout has tier T0
-        if len(shared[cell]) < min(most, 2) or not shared[cell]:
-            warnings.append(
-                f"{' / '.join(cell)}: {len(shared[cell])} seed(s) on all targets; "
-                "the cell was left out (two are needed)."
-            )
-            continue
-        keep.update((task, run) for task, runs in tasks.items() for run in runs if run.seed in shared[cell])
-    return keep
-
-
 class _Target(NamedTuple):
     """What one file gives."""
 
@@ -231,6 +206,7 @@ class _Target(NamedTuple):
     benchmark: dict[tuple[str, str, str], LanguageScores]
     warnings: list[str]
     gaps: list[Gap]
+    sha256: str
 
 
 def _in_threads(
@@ -248,14 +224,19 @@ def _in_threads(
 
 
 def _cells(
-    file: OutcomeFile, target: dict[str, Any], runs: Sequence[Run], kept: Sequence[Run], lineage: Lineage
+    file: OutcomeFile,
+    target: dict[str, Any],
+    runs: Sequence[Run],
+    kept: Sequence[Run],
+    lineage: Lineage,
+    listed: str | None,
 ) -> _Target:
-    """Every cell of one file; ``kept`` are the runs to analyse."""
+    """Every cell of one file; ``kept`` are the runs to analyse, ``listed`` is the digest that the record has of it."""
     minimum = MINIMUM["zero-shot" if any(r.seed == DETERMINISTIC for r in runs) else "trained"]
     grouped: dict[tuple[str, str, str], list[Run]] = {}
     for run in kept:
         grouped.setdefault((run.pair, run.arm, run.condition), []).append(run)
-    found = _Target({}, {}, [], [])
+    found = _Target({}, {}, [], [], checked_digest(file.path, listed))
     suspects: list[str] = []
     for (pair, arm, condition), members in grouped.items():
         cell, beside, suspect = _cell(file, target, members, lineage, minimum, found)

@@ -82,7 +82,7 @@ def _parts(e: Estimate) -> str:
         return "more seeds. At tier T1 all of the variance comes from training runs."
     if run <= 0:
         return "more test examples. None of the variance comes from training runs, so that more seeds would not lower it."
-    return f"{run:.0f} % of the variance comes from training runs and the rest from test examples."
+    return f"{run:.0f} % of the variance of the effect's estimate comes from training runs and the rest from test examples."
 
 
 def _overturned(outline: Outline, e: Estimate, pairs: int) -> str:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from . import benchmark_tables, failure_tables, provenance, score_tables, secondary_tables, svg, tables
+from . import (
+    benchmark_tables,
+    failure_tables,
+    provenance,
+    score_tables,
+    secondary_tables,
+    svg,
+    tables,
+    task_tables,
+)
 from . import wording as w
 from .bibliography import Reference, cited
 from .latex import digest
@@ -18,6 +28,7 @@ from .plots import Figure, Intervals
 from .power_panel import power
 from .results import Answer
 from .tables import Table
+from .words import placebo, words
 
 __all__ = ["Page", "Section", "build"]
 
@@ -47,10 +58,30 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Opening:
+    """An answer in three parts, of which the middle one, the verdict, is set bold."""
+
+    role: str
+    before: str
+    """The pair, where there are several."""
+    lead: str
+    rest: str
+
+    @classmethod
+    def of(cls, answer: Answer) -> Opening:
+        before, lead, rest = answer.sentence.partition(f"{answer.lead}." if answer.lead else "\0")
+        return cls(answer.role, before, lead, rest) if lead else cls(answer.role, "", "", before)
+
+
+@dataclass(frozen=True)
 class Page:
     title: str
     question: str
-    answers: tuple[Answer, ...]
+    answers: tuple[Opening, ...]
+    placebo: str
+    """What the placebo is; empty where no answer is one."""
+    words: tuple[tuple[str, str], ...]
+    """(word, meaning) of what the page uses."""
     strip: Markup | None
     strip_note: str
     outlook: str
@@ -111,6 +142,23 @@ def _strip_note(outline: Outline, line: Intervals | None) -> str:
     return note
 
 
+def _placebo(outline: Outline) -> str:
+    named = {a.estimate.contrast for a in outline.results.answers if a.role == "placebo" and a.estimate}
+    arms = [c.plus for pair in outline.pairs for c in outline.contrasts(pair) if c.name in named]
+    return placebo(arms[0]) if arms else ""
+
+
+def _said(outline: Outline, sections: Iterable[Section]) -> Iterator[str]:
+    """All that the page says, for the list of its words; cells of tables only where they are words."""
+    yield from (answer.sentence for answer in outline.results.answers)
+    for section in sections:
+        yield from section.paragraphs
+        yield from (drawn.figure.caption for drawn in section.figures)
+        for table in section.tables:
+            yield from (table.caption, table.note, *(column.title for column in table.columns))
+            yield from (cell.text for block in table.blocks for r in block.rows for cell in r.cells)
+
+
 def build(outline: Outline) -> tuple[Page, tuple[Figure, ...]]:
     """The page, and the figures that it shows (for the files of ``figures/``)."""
     every = plots(outline)
@@ -153,6 +201,11 @@ def build(outline: Outline) -> tuple[Page, tuple[Figure, ...]]:
                 secondary_tables.cell_languages(outline),
                 secondary_tables.scale(outline),
             ),
+        ),
+        Section(
+            "tasks",
+            "Tasks: what was trained on, what was tested",
+            tables=some(task_tables.conditions(outline), task_tables.targets(outline)),
         ),
         Section(
             "dose",
@@ -237,7 +290,7 @@ def build(outline: Outline) -> tuple[Page, tuple[Figure, ...]]:
             some(
                 provenance.backbones(outline),
                 provenance.policies(outline),
-                provenance.targets(outline),
+                task_tables.data(outline),
                 provenance.environment(outline),
             ),
         ),
@@ -246,25 +299,28 @@ def build(outline: Outline) -> tuple[Page, tuple[Figure, ...]]:
             "Signature",
             (
                 "This line pins every number of the report. Its SHA-256 begins with "
-                f"{digest(outline.results.signature)}: the tables for papers print that.",
+                f"{digest(outline.results.signature)}: the tables for papers print that. Under outcomes it has "
+                "the first digits of what sha256sum *.parquet | sha256sum prints in outcomes/ (LC_ALL=C).",
             ),
             code=outline.results.signature,
         ),
     )
     line = strip(outline)
-    used = {e.verdict for e in outline.results.estimates}
+    shown = tuple(s for s in sections if s)
     page = Page(
         title=outline.title,
         question=_question(outline),
-        answers=outline.results.answers,
+        answers=tuple(map(Opening.of, outline.results.answers)),
+        placebo=_placebo(outline),
+        words=words(_said(outline, shown)),
         strip=svg.strip(line) if line is not None else None,
         strip_note=_strip_note(outline, line),
         outlook=outlook(outline),
         notice=outline.notice,
         warnings=outline.results.warnings,
         signature=outline.results.signature,
-        sections=tuple(s for s in sections if s),
-        verdicts=tuple((w.verdict(v), meaning) for v, meaning in w.VERDICTS.items() if v in used),
+        sections=shown,
+        verdicts=w.meanings(outline.results.estimates),
         version=str(outline.suite.get("version", "")),
         several=outline.several,
         methods=method,

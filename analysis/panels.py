@@ -12,7 +12,7 @@ from .outline import ALL, NONE, Contrast, Outline
 from .plots import Bars, Cell, Figure, Heat, Intervals, Line, Mark, Plot
 from .power_panel import power_panel
 from .results import Estimate, LanguageEffect
-from .tables import status_note
+from .tables import exploratory, mean_digits, status_note
 
 __all__ = ["plots", "strip"]
 
@@ -42,8 +42,8 @@ def _map(outline: Outline, pair: str, contrast: Contrast, limit: float) -> Heat 
         e = found.get((c, t))
         if e is None or not w.finite(e.value):
             return Cell("", f"{outline.cell(c, t)}: no estimate", 0.0, "")
-        shown = w.points(e.value, 1) + outline.dagger(c, t)
-        return Cell(shown, w.describe(outline, e), e.value / limit, e.verdict)
+        shown = w.points(e.value, mean_digits(c, t)) + outline.dagger(c, t)
+        return Cell(shown, w.describe(outline, e), e.value / limit, e.verdict, exploratory(e))
 
     inner = [e for (c, t), e in found.items() if ALL not in (c, t) and w.finite(e.value)] or list(
         found.values()
@@ -77,13 +77,13 @@ def _effect_map(outline: Outline, pair: str) -> tuple[str, list[Plot]]:
     limit = max([0.5, *(abs(e.value) for e in mine)])
     maps = [_map(outline, pair, contrast, limit) for contrast in outline.contrasts(pair)]
     caption = (
-        "Effect of intermediate training, in points: the gain of the first arm minus the gain of the "
-        "second. Rows are "
-        "intermediate conditions, columns targets, each with its mean. A solid frame and bold type: "
-        "different from zero after correction "
-        "(dashed frame: but smaller than the margin). ≈: equivalent within the margin. The rest is "
-        "inconclusive."
-        + status_note(e for e in mine if ALL not in (e.condition, e.target))
+        "Effect of intermediate training, in points: the gain of the first arm minus the gain of the second. Rows: "
+        "what was trained on (intermediate conditions); columns: what was tested (targets); each with its mean. "
+        "A solid frame and bold type: different from zero after correction (dashed frame: but smaller than the "
+        f"margin). ≈: equivalent, by a margin of {w.margins(mine)}. The rest is inconclusive. Colour is the estimate, "
+        "not its certainty. Cells of a column share their runs without intermediate training, and cells of a row "
+        "their intermediate checkpoints: equal signs along one are no independent confirmations."
+        + status_note(mine)
         + outline.dagger_note
     )
     return caption, [m for m in maps if m is not None]
@@ -275,6 +275,7 @@ def _retention(outline: Outline, pair: str) -> tuple[str, list[Plot]]:
                 lines=tuple(lines),
                 reference=100 * chance if chance is not None else None,
                 reference_label="chance",
+                narrow=True,
             )
         )
     caption = (

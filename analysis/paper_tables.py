@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from .outline import Outline
 from .secondary_tables import derived
@@ -40,14 +41,26 @@ def _slim(outline: Outline, whole: Table) -> Table:
 
     first, effect, *_ = whole.columns
     columns = (first, effect, *figure("p"), *text("Verdict"))
-    note = f" In brackets: {outline.level} interval, adjusted p, MDE. Negligible: not 0, but smaller than the margin."
+    slight = any("negligible" in cell.text for b in whole.blocks for r in b.rows for cell in r.cells)
+    negligible = " Negligible: not 0, but smaller than the margin." if slight else ""
+    note = f" In brackets: {outline.level} interval, adjusted p, MDE.{negligible}"
     blocks = tuple(Block(b.title, tuple(map(narrow, b.rows))) for b in whole.blocks)
     return Table(whole.name, whole.caption, columns, blocks, whole.note + note, slim=True)
 
 
 def grand_paper(outline: Outline) -> Table:
     """The answers; df and seeds are in the note."""
-    return _slim(outline, grand(outline))
+    whole = grand(outline)
+
+    def last(cells: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The verdict behind the p-values, as in the tables beside this one."""
+        name, verdict, effect, interval, p, adjusted, *rest = cells
+        return (name, effect, interval, p, adjusted, verdict, *rest)
+
+    blocks = tuple(
+        replace(b, rows=tuple(replace(r, cells=last(r.cells)) for r in b.rows)) for b in whole.blocks
+    )
+    return _slim(outline, replace(whole, columns=last(whole.columns), blocks=blocks))
 
 
 def derived_paper(outline: Outline, role: str) -> Table:

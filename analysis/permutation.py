@@ -24,6 +24,8 @@ ALL_UP_TO = 5
 
 @dataclass(frozen=True)
 class Permutation:
+    """The observed difference in differences and its place among the arrangements of the runs."""
+
     value: float
     """The difference in differences of the means over runs, in the units of the scores."""
     p: float

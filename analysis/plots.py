@@ -16,10 +16,14 @@ class Cell:
     tone: float
     verdict: str
     """A :data:`~.results.Verdict`, or empty for a cell without an estimate."""
+    italic: bool = False
+    """An exploratory estimate, where a design was registered."""
 
 
 @dataclass(frozen=True)
 class Heat:
+    """The map of effects: conditions in rows, targets in columns."""
+
     heading: str
     alt: str
     rows: tuple[str, ...]
@@ -58,6 +62,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Intervals:
+    """Points with intervals on one axis, one line a row."""
+
     heading: str
     alt: str
     axis: str
@@ -69,6 +75,8 @@ class Intervals:
     reference_label: str = ""
     band: float | None = None
     """Half-width of the equivalence margin, drawn around 0."""
+    narrow: bool = False
+    """Drawn for a phone: where what stands at the right end must not be scrolled out of sight."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +108,8 @@ class Curve:
 
 @dataclass(frozen=True)
 class Curves:
+    """Lines over whole-numbered places."""
+
     heading: str
     alt: str
     axis: str

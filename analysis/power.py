@@ -166,10 +166,12 @@ class PlannedTest:
 
     @property
     def se(self) -> float:
+        """Of the effect, a fraction."""
         return float(np.sqrt(self.v_runs.sum() + self.v_examples))
 
     @cached_property
     def df(self) -> float:
+        """Welch-Satterthwaite: the median over data sets with these variances; pooled: that of the design."""
         if self.method == "welch":
             return float(np.median(self._drawn[0]))
         parts = [(float(self.v_runs.sum()), float(self.dfs.sum())), (self.v_examples, self.df_examples)]
@@ -196,6 +198,7 @@ class PlannedTest:
         return float(ndtri(1.0 - self.alpha / 2.0) + ndtri(target)) * math.sqrt(self.v_examples)
 
     def power(self, effect: float) -> float:
+        """Probability of p < alpha where the true effect is ``effect``, a fraction."""
         if self.method == "pooled":
             return power(effect, self.se, self.df, self.alpha)
         # the estimate is independent of its run variances: given them, rejection is a normal probability
@@ -204,6 +207,7 @@ class PlannedTest:
         return float(np.mean(ndtr((shift - critical) / self.se) + ndtr((-shift - critical) / self.se)))
 
     def mde(self, target: float) -> float:
+        """The effect, a fraction, that is found with power ``target``."""
         if self.method == "pooled":
             return minimum_detectable_effect(self.se, self.df, self.alpha, target)
         top = self.se
@@ -221,7 +225,10 @@ def planned_test(
     alpha: float = 0.05,
     seed: int = 0,
 ) -> PlannedTest:
-    """The test of the difference in differences over all targets and ``conditions``; see ``power_table``."""
+    """The test of the difference in differences over all targets and ``conditions``; see ``power_table``.
+
+    ``AnalysisError`` for fewer than two seeds, and where nothing varies.
+    """
     if seeds < 2 or conditions < 1:
         raise AnalysisError(
             f"{seeds} seeds and {conditions} conditions carry no test over seeds",

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import benchmark_tables, failure_tables, paper_tables, score_tables, secondary_tables, tables
+from . import benchmark_tables, failure_tables, paper_tables, score_tables, secondary_tables, tables, task_tables
 from .bibliography import bibtex
 from .figures import write_figures
 from .latex import latex_methods, latex_table, pages
@@ -98,6 +98,7 @@ def _move(beside: Path, folder: Path) -> None:
 _OURS = {
     "tables": (
         *(
+            "conditions",
             "effects",
             "failures",
             "gains",
@@ -152,7 +153,7 @@ _PER_PAIR = (
 
 def _latex(outline: Outline) -> dict[str, str]:
     """File stem -> source. Answers in one table; the larger ones per pair, in parts that a page holds each."""
-    made = {"grand": paper_tables.grand_paper(outline)}
+    made = {"grand": paper_tables.grand_paper(outline), "conditions": task_tables.conditions_paper(outline)}
     for pair in outline.pairs:
         own = outline.only(pair)
         for make in _PER_PAIR:

@@ -265,6 +265,8 @@ class Answer:
     estimate: Estimate | None
     """The grand effect; None when there is none: one arm, or no cell that all arms of the contrast have."""
     role: str
+    lead: str = ""
+    """The verdict in a word or two, as it stands in the sentence; empty where there is none."""
 
 
 @dataclass(frozen=True)

@@ -115,9 +115,12 @@ class Prior:
     cells: int
     """Cells with runs."""
     df: float | None
-    """Prior degrees of freedom; None for infinity: the variances differ no more than chance explains."""
+    """Prior degrees of freedom; None for infinity: about their target's level, the variances differ no more than
+    chance explains."""
     run_sd: float
-    """Prior SD of one run's score, in points."""
+    """Prior SD of one run's score, in points: of the targets' levels, the geometric mean."""
+    levels: tuple[tuple[str, float], ...] = ()
+    """(target, SD of one run's score there in points), moderated; only targets with three cells or more."""
 
 
 @dataclass(frozen=True)

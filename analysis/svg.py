@@ -71,15 +71,9 @@ def _heat(plot: Heat) -> Markup:
             if frame:
                 shapes.append(tag("rect", **inside, class_=f"frame {frame}"))
             mark = "≈ " if cell.verdict == "equivalent" else ""
-            shapes.append(
-                text(
-                    x + cell_w / 2,
-                    y + cell_h / 2 + 4.5,
-                    mark + cell.text,
-                    "middle",
-                    "value strong" if frame else "value",
-                )
-            )
+            style = "value strong" if frame else "value"
+            words = text(x + cell_w / 2, y + cell_h / 2 + 4.5, mark + cell.text, "middle", style)
+            shapes.append(tag("g", words, font_style="italic") if cell.italic else words)
             parts.append(
                 tag(
                     "g", tag("title", cell.tip), *shapes, class_="hit", tabindex=0, role="img",
@@ -195,11 +189,17 @@ def _axis(plot: Intervals, place: Callable[[float], float], top: float, bottom: 
     return parts
 
 
+_PHONE = 356.0
+"""Pixels that a phone of 390 has beside its margins."""
+
+
 def _intervals(plot: Intervals) -> Markup:
     labels = [line.label for line in plot.lines if not line.heading]
     left = room(labels, 68.0, 230.0) + 16
     dodge = 11.0
     span = 420.0 + 0.35 * max(0.0, 190.0 - left)
+    if plot.narrow:
+        span = max(_PHONE - left - 16, 150.0)
     width = left + span + 16
     legend, below = ([], 0.0) if plot.series == ("",) else _legend(plot, left, left + span)
     y = 10 + below

@@ -48,6 +48,7 @@ def room(labels: Iterable[str], least: float, most: float) -> float:
 
 
 def tag(name: str, *children: Markup | str, **attributes: object) -> Markup:
+    """An element, escaped; ``_`` in a name is ``-`` (``class_`` is ``class``), attributes that are None are left out."""
     parts = [
         Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _number(value))
         for key, value in attributes.items()
@@ -66,10 +67,12 @@ def _number(value: object) -> object:
 
 
 def text(x: float, y: float, words: str, anchor: str = "start", class_: str | None = None) -> Markup:
+    """Words at a place in pixels; ``anchor`` is SVG's: start, middle, end."""
     return tag("text", words, x=x, y=y, text_anchor=anchor, class_=class_)
 
 
 def figure(width: float, height: float, alt: str, *children: Markup, fluid: bool = False) -> Markup:
+    """The drawing, in pixels, with its text for those who do not see it; ``fluid``: as wide as its place."""
     style = None if fluid else f"min-width:{width:.0f}px;max-width:{width * 1.15:.0f}px"
     return tag(
         "svg", *children, viewBox=f"0 0 {width:.0f} {height:.0f}", role="group", aria_label=alt, style=style,

@@ -12,6 +12,7 @@ from .outline import ALL, Outline
 from .results import Estimate
 
 __all__ = [
+    "ITALICS",
     "Block",
     "Column",
     "Row",
@@ -19,6 +20,7 @@ __all__ = [
     "Text",
     "exploratory",
     "figure",
+    "mean_digits",
     "row",
     "status",
     "status_column",
@@ -53,6 +55,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
+    """One line; its cells stand under the columns of the table."""
+
     cells: tuple[Text, ...]
     rule: bool = False
     """Whether a thin rule goes above (means, baselines)."""
@@ -70,6 +74,8 @@ class Block:
 
 @dataclass(frozen=True)
 class Table:
+    """A table of the page, the Markdown file and `tables/<name>.tex`."""
+
     name: str
     caption: str
     columns: tuple[Column, ...]
@@ -85,10 +91,12 @@ class Table:
 
 
 def text(*words: str) -> tuple[Column, ...]:
+    """Columns of words, set left."""
     return tuple(Column(x, numeric=False) for x in words)
 
 
 def figure(*words: str) -> tuple[Column, ...]:
+    """Columns of numbers, set right."""
     return tuple(Column(x) for x in words)
 
 
@@ -123,12 +131,18 @@ def status_column(outline: Outline) -> tuple[Column, ...]:
     return text("Status") if outline.results.registration else ()
 
 
+ITALICS = "Italics: exploratory; upright: registered."
+"""Ends the note of a table that holds both; LaTeX, whose fonts may lose italics, says it of a sign instead."""
+
+
 def status_note(estimates: Iterable[Estimate]) -> str:
-    """Says what italics mean, where some of these estimates are in italics."""
-    apart = [exploratory(e) for e in estimates]
-    if not any(apart):
+    """What was registered of these estimates, and what italics mean where only some were."""
+    found = {e.status for e in estimates}
+    if found == {"unregistered"}:
+        return " Not preregistered."
+    if "exploratory" not in found:
         return ""
-    return " All exploratory: not registered." if all(apart) else " Italics: exploratory, not registered."
+    return f" {ITALICS}" if "confirmatory" in found else " All exploratory: not registered."
 
 
 def grand(outline: Outline) -> Table:
@@ -139,11 +153,12 @@ def grand(outline: Outline) -> Table:
         rows = [
             row(
                 tagged(e.contrast, e.role),
+                # beside the name, where a phone shows it
+                _verdict(e),
                 Text(w.points(e.value), strong=e.verdict.startswith("different")),
                 w.interval(e.low, e.high),
                 w.p_value(e.p),
                 w.p_value(e.p_adjusted),
-                _verdict(e),
                 w.number(e.mde),
                 *status(outline, e),
                 w.number(e.df, 1),
@@ -159,16 +174,19 @@ def grand(outline: Outline) -> Table:
         "The answer: effect of intermediate training on one arm against another, mean over intermediates, "
         "targets and languages",
         (
-            *text("Contrast"),
-            *figure("Effect", f"{outline.level} CI", "p", "adj. p"),
-            *text("Verdict"),
-            *figure("MDE"),
+            *text("Contrast", "Verdict"),
+            *figure("Effect", f"{outline.level} CI", "p", "adj. p", "MDE"),
             *status_column(outline),
             *figure("df", "Seeds"),
         ),
         tuple(blocks),
         w.test_note(wanted) + status_note(wanted),
     )
+
+
+def mean_digits(condition: str, target: str) -> int:
+    """Decimals in a map: a mean over all is smaller than a cell, and −0.05 is not to read as −0.1."""
+    return 2 if ALL in (condition, target) else 1
 
 
 def effects_map(outline: Outline) -> Table:
@@ -187,7 +205,7 @@ def effects_map(outline: Outline) -> Table:
                     Text(ABSENT)
                     if e is None
                     else Text(
-                        w.points(e.value, 1)
+                        w.points(e.value, mean_digits(e.condition, e.target))
                         + ("≈" if e.verdict == "equivalent" else "")
                         + outline.dagger(e.condition, e.target),
                         w.bounds(e.low, e.high),
@@ -206,8 +224,8 @@ def effects_map(outline: Outline) -> Table:
         (*text("Intermediate"), *figure(*(MEAN if t == ALL else outline.task(t) for t in columns))),
         tuple(blocks),
         (
-            w.test_note(used)
-            + " Bold: different after correction; ≈: equivalent within the margin."
+            w.test_note(used, mde=False)
+            + " Bold: different after correction; ≈: equivalent."
             + status_note(used)
             + outline.dagger_note
         )
@@ -311,7 +329,8 @@ def gains(outline: Outline) -> Table:
                     Text(ABSENT)
                     if g is None
                     else Text(
-                        w.points(g.value, 1) + outline.dagger(g.condition, g.target),
+                        w.points(g.value, mean_digits(g.condition, g.target))
+                        + outline.dagger(g.condition, g.target),
                         w.bounds(g.low, g.high),
                         strong=w.finite(g.low, g.high) and g.low * g.high > 0,
                     )

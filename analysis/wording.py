@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from .outline import Outline
+from .outline import ALL, Outline
 from .results import Estimate
 from .secondary import Tested
 
@@ -22,6 +22,8 @@ __all__ = [
     "finite",
     "freedom",
     "interval",
+    "margins",
+    "meanings",
     "moderated",
     "number",
     "p_value",
@@ -40,10 +42,34 @@ _MINUS = "\N{MINUS SIGN}"
 
 VERDICTS = {
     "different": "the adjusted p is below α, and the effect is not shown to be negligible",
-    "equivalent": "the effect is smaller than the margin (two one-sided tests)",
+    "equivalent": "the effect is smaller than the margin (two one-sided tests, not adjusted for their number)",
     "different-but-negligible": "not 0, but smaller than the margin",
     "inconclusive": "these seeds and examples could not tell; see the detectable effect",
 }
+
+
+def meanings(estimates: Iterable[Estimate]) -> tuple[tuple[str, str], ...]:
+    """(verdict, what it means) of the verdicts that occur, with the margins of these estimates."""
+    rows = list(estimates)
+    used = {e.verdict for e in rows}
+    return tuple(
+        (verdict(v), meaning + (f": {margins(rows)}" if "margin" in meaning else ""))
+        for v, meaning in VERDICTS.items()
+        if v in used
+    )
+
+
+def margins(estimates: Iterable[Estimate]) -> str:
+    """``±1 point for effects on one target, ±0.5 points for means over targets``: what equivalence was tested against."""
+    found: dict[str, dict[float, None]] = {}
+    for e in estimates:
+        what = "means over targets" if e.target == ALL else "effects on one target"
+        found.setdefault(what, {})[e.margin] = None
+    said = {what: " or ".join(f"±{m:g}" for m in sorted(known)) for what, known in found.items()}
+    order = [what for what in ("effects on one target", "means over targets") if what in said]
+    return ", ".join(
+        f"{said[what]} {'point' if said[what] == '±1' else 'points'} for {what}" for what in order
+    )
 
 
 def finite(*values: float | None) -> bool:
@@ -61,6 +87,7 @@ def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
 
 
 def points(value: float | None, digits: int = 2) -> str:
+    """A difference in points, with its sign."""
     return number(value, digits, sign=True)
 
 
@@ -139,10 +166,6 @@ def correction(name: str) -> str:
     return _CORRECTIONS.get(name, name)
 
 
-def tests(count: int) -> str:
-    return "1 test" if count == 1 else f"{count} tests"
-
-
 def families(estimates: Iterable[Estimate]) -> str:
     """``map: Benjamini-Hochberg over 36 tests``; contrasts are named where they differ (the placebo)."""
     found: dict[str, dict[str, list[str]]] = {}
@@ -150,7 +173,10 @@ def families(estimates: Iterable[Estimate]) -> str:
         how = (
             "uncorrected"
             if e.correction == "none"
-            else f"{correction(e.correction)} over {tests(e.family_size)}"
+            # a correction over one test corrects nothing, and is not to sound as if
+            else "uncorrected (one test)"
+            if e.family_size == 1
+            else f"{correction(e.correction)} over {count(e.family_size, 'test')}"
         )
         contrasts = found.setdefault(e.family, {}).setdefault(how, [])
         if e.contrast not in contrasts:
@@ -168,7 +194,9 @@ def describe(outline: Outline, e: Estimate) -> str:
     """Everything that one estimate says, on one line: the text of a tooltip."""
     adjusted = ""
     if e.p_adjusted is not None and e.correction != "none":
-        adjusted = f", adjusted {p_value(e.p_adjusted)} ({correction(e.correction)}, {tests(e.family_size)})"
+        adjusted = (
+            f", adjusted {p_value(e.p_adjusted)} ({correction(e.correction)}, {count(e.family_size, 'test')})"
+        )
     shared = outline.overlaps.get((e.condition, e.target))
     return (
         f"{outline.cell(e.condition, e.target)} ({e.contrast}): {points(e.value)} points, "
@@ -176,12 +204,16 @@ def describe(outline: Outline, e: Estimate) -> str:
         + ("" if e.p_unmoderated is None else f" (moderated; unmoderated {p_value(e.p_unmoderated)})")
         + f"{adjusted}; {verdict(e.verdict)}; "
         f"detectable {number(e.mde)}; {e.tier}, {count(e.seeds, 'seed')}, df {number(e.df, 1)}"
+        + ("" if e.status == "unregistered" else f"; {e.status}")
         + (f"; shared data: {'; '.join(shared)}" if shared else "")
     ).replace("p = <", "p < ")
 
 
-def test_note(estimates: Iterable[Estimate]) -> str:
-    """The line under a table: tier, seeds, df, family and correction of every p-value in it."""
+def test_note(estimates: Iterable[Estimate], mde: bool = True) -> str:
+    """The line under a table: tier, seeds, df, family, correction and margin of every p-value in it.
+
+    ``mde``: whether the table has a column of minimum detectable effects.
+    """
     rows = list(estimates)
     if not rows:
         return ""
@@ -194,7 +226,8 @@ def test_note(estimates: Iterable[Estimate]) -> str:
             if _provisional(rows)
             else ""
         )
-        + "MDE: minimum detectable effect at 80 % power."
+        + f"Equivalence: two one-sided tests, not adjusted, margin {margins(rows)}."
+        + (" MDE: minimum detectable effect at 80 % power." if mde else "")
     )
 
 
@@ -218,6 +251,7 @@ def _provisional(rows: Iterable[Estimate]) -> bool:
 
 
 def freedom(rows: Iterable[Estimate]) -> str:
+    """The kinds of degrees of freedom behind the rows, in words."""
     return " or ".join(sorted({_FREEDOMS.get(e.df_method, e.df_method) for e in rows}))
 
 

@@ -19,24 +19,27 @@ import pyarrow.parquet as pq
 from ..errors import SuiteError
 from .plan import Cell, Plan
 from .record import RECORD, suite_record
-from .store import Store
+from .store import Store, file_digest
 
 __all__ = ["is_current", "write_outcomes"]
 
 
 def is_current(plan: Plan, folder: Path) -> bool:
-    """Whether the folder already holds exactly this plan's outcomes, every file in its full size, with today's record."""
+    """Whether the folder already holds exactly this plan's outcomes, every file as it was written, with today's record."""
     try:
         record = json.loads((folder / "suite.json").read_text(encoding="utf-8"))
         made_as = (record["key"], record["record"])
-        return made_as == (plan.key, RECORD) and record["files"] == _sizes(folder)
+        return made_as == (plan.key, RECORD) and record["files"] == _files(folder)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def _sizes(folder: Path) -> dict[str, int]:
-    """Bytes of every outcome file."""
-    return {path.name: path.stat().st_size for path in sorted((folder / "outcomes").glob("*.parquet"))}
+def _files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Bytes and SHA-256 of every outcome file: what the analysis holds them against, and its signature names."""
+    return {
+        path.name: {"bytes": path.stat().st_size, "sha256": file_digest(path)}
+        for path in sorted((folder / "outcomes").glob("*.parquet"))
+    }
 
 
 def write_outcomes(plan: Plan, store: Store, folder: Path) -> None:
@@ -58,7 +61,7 @@ def write_outcomes(plan: Plan, store: Store, folder: Path) -> None:
         _merge(plan, store, cells[task.name], f"{task.name}.predictions.parquet", folder / "predictions")
     _forget(folder / "outcomes", {f"{t.name}.parquet" for t in plan.targets})
     _forget(folder / "predictions", {f"{t.name}.predictions.parquet" for t in plan.targets})
-    record = suite_record(plan, store, schedules) | {"files": _sizes(folder)}
+    record = suite_record(plan, store, schedules) | {"files": _files(folder)}
     _replace(folder / "suite.json", json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 

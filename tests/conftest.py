@@ -23,6 +23,26 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 0 if named or config.getoption("capture") == "no" else min(4, os.cpu_count() or 1)
 
 
+LONG = (
+    "test_run",
+    "test_replication",
+    "test_check_command",
+    "test_fetch_models",
+    "test_latex_paper",
+    "test_report_files",
+    "test_plugin_suite",
+    "test_benchmark_scores",
+    "test_adapter_open_clip",
+    "test_accessibility",
+)
+"""Files of most seconds, the longest first: a process takes whole files, and one of minutes at the end would run alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """The same draws in every run of a test; torch is not imported for it."""
@@ -73,14 +93,15 @@ def report_folder(report, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def hostile_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report whose every name tries to become markup."""
+    """A report whose every name tries to become markup, without figures."""
     from made_results import made_results
-    from report_pages import HOSTILE
+    from report_pages import HOSTILE, no_figures
 
     from xtremex.analysis.report import write_report
 
     folder = tmp_path_factory.mktemp("hostile")
-    write_report(made_results(**HOSTILE), folder)
+    with no_figures():
+        write_report(made_results(**HOSTILE), folder)
     return folder
 
 

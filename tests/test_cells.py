@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from xtremex.analysis.cells import Cell, Examples
+from xtremex.analysis.cells import Cell
+from xtremex.analysis.examples import Examples
 from xtremex.errors import AnalysisError
 
 

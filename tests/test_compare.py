@@ -120,12 +120,12 @@ def test_one_cell_by_hand(before: Path, after: Path, found: RecordComparison) ->
         values.append(np.mean(per_run))
         part = float(np.var(per_run, ddof=1)) / size
         v_run, run_parts = v_run + part, [*run_parts, (part, size - 1)]
-        for k, code in enumerate(languages):
-            for i in items:
-                contrast[i] += sign * float(np.mean([run[code, i] for run in runs.values()])) / 3
-            noise = np.mean([np.var([run[code, i] for run in runs.values()], ddof=1) for i in items])
-            own = max(0.0, float(noise - np.var([row[k] for row in scores], ddof=1)))
-            within += own / size / 9
+        # one item is three sentences: a run may err on it in all of them
+        right = {i: [np.mean([run[code, i] for code in languages]) for run in runs.values()] for i in items}
+        for i in items:
+            contrast[i] += sign * float(np.mean(right[i]))
+        noise = np.mean([np.var(right[i], ddof=1) for i in items])
+        within += float(noise - np.var(per_run, ddof=1)) / size
     v_examples = max(0.0, (float(np.var(list(contrast.values()), ddof=1)) - within) / 60)
     assert v_examples > 0
     assert d.value == pytest.approx(100 * (values[1] - values[0]))

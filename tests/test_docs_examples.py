@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from latex import compiled, need_latex
 
 from xtremex.benchmark.cli import app
 
@@ -70,25 +70,13 @@ def test_an_unknown_option_would_be_seen() -> None:
 
 def test_the_paper_of_the_page_compiles(report_folder: Path, tmp_path: Path) -> None:
     """With citations resolved: as it stands, beside ``runs/``."""
-    if shutil.which("pdflatex") is None or shutil.which("bibtex") is None:
-        pytest.skip("pdflatex is absent: apt-get install texlive-latex-recommended texlive-fonts-recommended")
+    need_latex()
     shutil.copytree(report_folder, tmp_path / "runs" / "mini")
     [source] = re.findall(r"```latex\n(.*?)```", PAPER, re.DOTALL)
-    (tmp_path / "paper.tex").write_text(source, encoding="utf-8")
+    paper = tmp_path / "paper.tex"
+    paper.write_text(source, encoding="utf-8")
     [steps] = re.findall(r"```bash\n(pdflatex .*?)\n```", PAPER)
-    log = ""
-    for step in steps.split(" && "):
-        program, name = step.split()
-        quiet = ["-interaction=nonstopmode", "-halt-on-error"] if program == "pdflatex" else []
-        done = subprocess.run(
-            [program, *quiet, name],
-            cwd=tmp_path,
-            capture_output=True,
-            timeout=200,
-            check=False,
-            env=os.environ | {"max_print_line": "1000"},
-        )
-        log = done.stdout.decode("utf-8", "replace")
-        assert done.returncode == 0, log[-3000:]
+    programs = [step.split() for step in steps.split(" && ")]
+    assert {name for _, name in programs} == {"paper"}
+    log = compiled(paper, tuple(program for program, _ in programs))
     assert "Output written" in log and not re.findall(r"(?:Citation|Reference) .* undefined", log)
-    assert (tmp_path / "paper.pdf").stat().st_size > 10_000

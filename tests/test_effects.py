@@ -187,12 +187,16 @@ def test_answers(results):
         f"df {e.df:.1f}",
         "p = ",
         "tier T2",
-        e.verdict,
+        "for new seeds and new examples, tier T2",
         f"detected {e.mde:.2f} points",
-        "with 3 seeds and 2 intermediate conditions",
+        "with 3 seeds",
         "vision-language",
     ):
         assert text in primary.sentence
+    # the verdict first, then what the mean goes over
+    over = "Averaged over 2 intermediate conditions, 3 targets and 3 languages, intermediate-task training"
+    assert e.verdict == "inconclusive" and primary.sentence.startswith(f"Inconclusive. {over} changed")
+    assert primary.lead == "Inconclusive"
     assert "scrambled-pictures arm" in placebo.sentence and primary.sentence.count("\n") == 0
     assert "|test:MWV-t/T2/welch|" in results.signature and results.signature.startswith(
         "xtremex:0.1.0|suite:demo"
@@ -265,7 +269,7 @@ def test_a_large_effect_is_found(tmp_path):
     results = analyse(write_demo(tmp_path, **{**SMALL, "examples": 150}, effect=-0.12, seeds=5, run_sd=0.004))
     (grand,), (placebo,) = chosen(results, "grand"), chosen(results, "grand", "placebo")
     assert (
-        grand.verdict == "different" and grand.high < -4 and "the arms differ" in results.answers[0].sentence
+        grand.verdict == "different" and grand.high < -4 and "The arms differ" in results.answers[0].sentence
     )
     assert all(e.verdict == "different" for e in chosen(results, "conditions"))
     assert placebo.low < 0 < placebo.high
@@ -302,7 +306,8 @@ def test_one_seed_is_tier_t0(tmp_path):
     assert {e.tier for e in results.estimates} == {"T0"} and {
         e.variance_shares["run"] for e in results.estimates
     } == {0}
-    assert "One seed per cell" in results.warnings[0] and "MWV-t/T0" in results.signature
+    assert results.warnings[0].startswith("No design was registered")
+    assert "One seed per cell" in results.warnings[1] and "MWV-t/T0" in results.signature
     assert "with one seed" in results.answers[0].sentence and "tier T0" in results.answers[0].sentence
     assert all(s.sd is None for s in results.scores)
 

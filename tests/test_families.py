@@ -6,11 +6,13 @@ from scipy import stats
 
 from xtremex.analysis.estimator import Cell, Examples, Term, contrast, estimate
 from xtremex.analysis.families import (
+    by_target,
     design_correlation,
     difference_of_contrasts,
     joint_test,
     trend_coefficients,
 )
+from xtremex.analysis.moderation import moderated
 from xtremex.analysis.multiplicity import benjamini_hochberg, holm, max_t
 from xtremex.errors import AnalysisError
 
@@ -209,5 +211,9 @@ def test_a_moderated_family():
     assert found.moderation is not None and plain.moderation is None
     assert [fit.p_unmoderated for fit in found.fits] == [fit.p for fit in plain.fits]
     assert found.moderation.prior_df > 0 and min(f.df for f in found.fits) > min(f.df for f in plain.fits)
+    # all on one test set: one level, known no better than its baseline's runs allow
+    assert len(found.moderation.levels) == 1 and max(f.df_run for f in found.fits) < 40
+    expected, _ = moderated(list(plain.fits), by_target(list(contrasts.values())))
+    assert list(found.fits) == expected
     with pytest.raises(AnalysisError, match="too few"):
         joint_test(family(9), moderate=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,25 @@ def test_the_paper_sees_what_is_too_wide(report_folder: Path, tmp_path: Path) ->
     (folder / "tables" / "high.tex").write_text("\\rule{1cm}{30cm}", encoding="utf-8")
     overfull = _paper(folder, tmp_path, 2, dict.fromkeys(("effects", "high"), "table"))
     assert overfull["effects"] > 5 and overfull["high"] > 100
+
+
+@pytest.mark.parametrize("size", [10, 11])
+@pytest.mark.parametrize("columns", ["onecolumn", "twocolumn"])
+def test_methods_stay_in_their_lines(report_folder: Path, tmp_path: Path, columns: str, size: int) -> None:
+    """In an article as LaTeX sets it up, first with the citations as keys, then as authors and years."""
+    need_latex()
+    for name in ("methods.tex", "references.bib"):
+        shutil.copy(report_folder / name, tmp_path)
+    source = tmp_path / "paper.tex"
+    source.write_text(
+        rf"\documentclass[{size}pt,{columns}]{{article}}\usepackage{{natbib}}"
+        r"\begin{document}\typeout{STRETCH \the\emergencystretch}\input{methods}\typeout{STRETCH \the\emergencystretch}"
+        r"\bibliographystyle{plainnat}\bibliography{references}\end{document}",
+        encoding="utf-8",
+    )
+    for log in (compiled(source), compiled(source, ("bibtex", "pdflatex", "pdflatex"))):
+        wide = [float(x) for x in re.findall(r"Overfull \\hbox \(([\d.]+)pt too wide\)", log)]
+        assert max(wide, default=0.0) <= TOLERANCE
+        # the paper keeps its own settings
+        before, after = re.findall(r"^STRETCH (\S+)$", log, re.MULTILINE)
+        assert before == after

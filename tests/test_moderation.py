@@ -6,7 +6,8 @@ from scipy import optimize, special, stats
 
 from xtremex.analysis.equivalence import verdict
 from xtremex.analysis.estimator import Cell, Examples, Term, contrast, did, estimate
-from xtremex.analysis.moderation import moderate, moderated
+from xtremex.analysis.families import by_target
+from xtremex.analysis.moderation import Group, moderate, moderated
 from xtremex.analysis.multiplicity import holm
 from xtremex.errors import AnalysisError
 
@@ -56,6 +57,164 @@ def test_equals_the_moment_equations(seed):
     assert (found.prior_df, found.prior_variance) == pytest.approx((2 * half, s02), rel=1e-6)
     assert found.variances == pytest.approx((2 * half * s02 + d * s2) / (2 * half + d), rel=1e-6)
     assert np.all(found.dfs <= d.sum())
+
+
+class Unshared(Group):
+    """A group of cells that share no runs, with a level of known df: what limma's genes are."""
+
+    shared = 0.0
+    level_df = 8.0
+
+
+def unshared(members, level_df=8.0):
+    made = Unshared(tuple(members), np.ones((len(members), 1)), np.ones((len(members), 1)), np.ones(1))
+    return type("Known", (Unshared,), {"level_df": level_df})(*(getattr(made, x) for x in made.__dict__))
+
+
+def test_groups_equal_limma_with_a_covariate():
+    """Through two means goes a line: limma's trend with the group as covariate (tests/oracles/families.R)."""
+    groups = [unshared([0, 1, 2, 3, 5, 8]), unshared([4, 6, 7, 9])]
+    found = moderate(S2, DF, groups)
+    assert found.prior_df == pytest.approx(3.003168798015, rel=1e-6)
+    assert found.levels == pytest.approx(np.array([0.415828111068, 3.156600181645]), rel=1e-6)
+    assert found.variances == pytest.approx(np.array([
+        0.338884377487, 0.767851712865, 1.149308583106, 0.440673236729, 3.973442427370,
+        0.171659823017, 2.606503971701, 1.566093393299, 0.913264368925, 8.025728543441,
+    ]), rel=1e-6)  # fmt: skip
+    assert found.prior_variance == pytest.approx(np.sqrt(0.415828111068 * 3.156600181645), rel=1e-6)
+
+
+def test_levels_of_three_groups_equal_limma_twice():
+    members, level_dfs = ([0, 1, 2], [3, 5, 8], [4, 6, 7, 9]), (6.0, 9.0, 14.0)
+    found = moderate(S2, DF, [unshared(at, df) for at, df in zip(members, level_dfs, strict=True)])
+    assert found.prior_df == pytest.approx(2.897862320298, rel=1e-6)
+    levels = np.array([0.617056271274, 0.331104704401, 2.732028491350])
+    assert found.levels == pytest.approx(levels, rel=1e-6)
+    d0, above = 2.897862320298, 2.457332529362
+    for at, level, df in zip(members, levels, level_dfs, strict=True):
+        for i in at:
+            new = (d0 * level + DF[i] * S2[i]) / (d0 + DF[i])
+            lent = d0 * level / (d0 * level + DF[i] * S2[i])
+            # what is borrowed is known no better than the level it comes from
+            freedom = 1 / (1 / (d0 + DF[i]) + lent**2 / min(df + above, 29.0))
+            assert (found.variances[i], found.dfs[i]) == pytest.approx((new, freedom), rel=1e-6)
+
+
+def test_levels_that_differ_by_chance_are_one():
+    s2 = [1.0, 3.0, 0.5, 1.1, 2.9, 0.4, 1.2, 3.3, 0.5]
+    found = moderate(
+        s2, [4] * 9, [unshared([i, i + 1, i + 2], df) for i, df in ((0, 4.0), (3, 5.0), (6, 6.0))]
+    )
+    assert len(set(found.levels.tolist())) == 1 and found.prior_variance == pytest.approx(found.levels[0])
+    assert np.all(found.dfs <= 36)
+
+
+def test_a_target_in_other_units_changes_nothing_elsewhere():
+    groups = [unshared([0, 1, 2, 3, 5, 8]), unshared([4, 6, 7, 9])]
+    before = moderate(S2, DF, groups)
+    units = np.ones(10)
+    units[[4, 6, 7, 9]] = 1e-4
+    after = moderate(S2 * units, DF, groups)
+    assert after.prior_df == pytest.approx(before.prior_df) and after.dfs == pytest.approx(before.dfs)
+    assert after.variances == pytest.approx(before.variances * units)
+    # one prior for all would now know nothing
+    assert moderate(S2 * units, DF).prior_df < 0.5 * before.prior_df
+
+
+def test_small_and_still_groups_lean_on_the_level_of_all():
+    s2, df = np.array([*S2, 0.7, 40.0, 0.0, 0.0, 0.0]), np.array([*DF, 8, 8, 8, 8, 8.0])
+    large = [unshared([0, 1, 2]), unshared([3, 5, 8]), unshared([4, 6, 7, 9])]
+    groups = [*large, unshared([10, 11]), unshared([12, 13, 14])]
+    found, plain = moderate(s2, df, groups), moderate(s2[:10], df[:10], large)
+    assert found.variances[:10] == pytest.approx(plain.variances)
+    assert np.isnan(found.levels[3:]).all() and found.levels[:3] == pytest.approx(plain.levels)
+    # the spread of levels and that of cells about them add: less is borrowed than within a group
+    rest = found.variances[10:12]
+    slope = (rest[1] - rest[0]) / 39.3  # d / (d0 + d)
+    assert 0 < 8 / slope - 8 < plain.prior_df
+    assert found.dfs[10] == pytest.approx(8 / slope)
+    assert np.all(found.variances[12:] > 0)
+    # no group is large enough: one prior for all
+    none = moderate(S2, DF, [unshared([i]) for i in range(10)])
+    assert none.variances == pytest.approx(moderate(S2, DF).variances) and np.isnan(none.levels).all()
+    two = moderate(s2[:12], df[:12], [*large[:1], unshared([3, 4, 5, 6, 7, 8, 9]), unshared([10, 11])])
+    assert two.variances[10:] == pytest.approx(moderate(s2[:12], df[:12]).variances[10:])
+
+
+def test_equal_variances_about_unequal_levels_have_infinite_prior_df():
+    s2, df = [1.0, 1.1, 0.9, 9.5, 10.0, 10.5], [8, 4, 8, 8, 8, 4]
+    found = moderate(s2, df, [unshared([0, 1, 2], 5.0), unshared([3, 4, 5], 7.0)])
+    pooled = [(8 + 4.4 + 7.2) / 20, (76 + 80 + 42) / 20]
+    assert found.prior_df == np.inf and found.levels == pytest.approx(np.array(pooled))
+    assert found.variances == pytest.approx(np.repeat(pooled, 3))
+    assert found.dfs.tolist() == [5.0] * 3 + [7.0] * 3  # and not the 40 of all cells
+
+
+@pytest.mark.parametrize("seeds", [(3, 3, 3), (5, 2, 3)])
+def test_what_cells_of_a_target_share(seeds):
+    """Correlation and df of the estimated variances, by drawing them again."""
+    rng = np.random.default_rng(20)
+    base, *others = seeds
+    conditions, draws = len(others) * 3, 60_000
+    counts = [base, *np.repeat(others, 3)]
+    sds = 0.01 * np.array([1.0, *([1.0, 0.5, 2.0] * 2)])
+    examples = Examples.regular(["a"], 4)
+    cells = {
+        c: Cell.from_counts(
+            examples, np.repeat(0.5 + 0.01 * rng.normal(size=(s, 1)), 4, axis=1), np.ones((s, 4))
+        )
+        for c, s in enumerate(counts)
+    }
+    terms = [[Term(cells, {c: 1.0, 0: -1.0})] for c in range(1, conditions + 1)]
+    (group,) = by_target(terms)
+    fits = [estimate(t) for t in terms]
+    assert group.members == tuple(range(conditions))
+    assert group.variances.sum(axis=1) == pytest.approx([fit.v_run for fit in fits])
+    assert group.scales.sum(axis=1) == pytest.approx([fit.run_scale for fit in fits])
+
+    def drawn(sds):
+        s2 = [sd**2 * rng.chisquare(s - 1, draws) / (s - 1) for sd, s in zip(sds, counts, strict=True)]
+        scale = np.array([1 / s + 1 / base for s in counts[1:]])
+        v = np.array([s2[c] / counts[c] + s2[0] / base for c in range(1, conditions + 1)])
+        return v / scale[:, None]
+
+    alike = np.cov(drawn(np.ones(conditions + 1)))
+    shared = (alike.sum() - np.trace(alike)) / (conditions - 1) / np.trace(alike)
+    assert group.shared == pytest.approx(shared, abs=0.02)
+    level = drawn(sds).mean(axis=0)
+    truth = Group(
+        group.members,
+        group.scales * [sds[0] ** 2, *sds[1:] ** 2],
+        group.scales,
+        group.dfs,
+    )
+    assert truth.level_df == pytest.approx(2 * level.mean() ** 2 / level.var(), rel=0.05)
+
+
+def test_groups_are_targets():
+    rng = np.random.default_rng(21)
+    one, other = Examples.regular(["a"], 30), Examples.regular(["a"], 30)
+
+    def term(examples, key, still=False):
+        runs, seeds = (1, [-1]) if still else (3, [0, 1, 2])
+        cells = {
+            k: Cell.from_counts(examples, rng.random((runs, 30)) < 0.6, np.ones((runs, 30)), seeds)
+            for k in (key, "none")
+        }
+        return [Term(cells, {key: 1.0, "none": -1.0})]
+
+    both = [*term(one, "c"), *term(other, "c")]
+    contrasts = [
+        term(one, "a"),
+        term(other, "a"),
+        term(one, "b", still=True),
+        term(one, "b"),
+        both,
+        both[::-1],
+    ]
+    assert [g.members for g in by_target(contrasts)] == [(0, 3), (1,), (4, 5)]
+    wide = by_target([both])[0]
+    assert wide.variances.sum() == pytest.approx(estimate(both).v_run)
 
 
 def test_recovers_the_prior():
@@ -161,6 +320,39 @@ def test_familywise_error_of_moderated_holm_over_81_cells():
         narrower += width[0] < width[1]
     assert wrong / families <= 0.06 + 2 * np.sqrt(0.05 * 0.95 / families)
     assert narrower == families  # what it is for: narrower intervals
+
+
+def test_unlike_targets_are_moderated_by_their_own_level():
+    """A map with two quiet targets, of which a prior for all says only that it knows nothing."""
+    rng = np.random.default_rng(22)
+    levels = np.array([0.02, 0.025, 0.012, 0.028, 0.002, 0.0025])
+    families, ones, wrong = 50, np.ones((3, 2)), 0
+    widths: tuple[list[np.ndarray], ...] = ([], [], [])
+    for _ in range(families):
+        terms = []
+        for level in levels:
+            examples = Examples.regular(["l0"], 2)
+            runs = 0.6 + level * np.exp(rng.normal(0, 0.2, (2, 7, 1))) * rng.normal(size=(2, 7, 3))
+            cells = {
+                (a, c): Cell.from_counts(examples, np.repeat(runs[a, c][:, None], 2, axis=1), ones)
+                for a in range(2)
+                for c in range(7)
+            }
+            for c in range(1, 7):
+                terms.append([Term(cells, {(0, c): 1.0, (0, 0): -1.0, (1, c): -1.0, (1, 0): 1.0})])
+        fits = [estimate(t) for t in terms]
+        by_level, _ = moderated(fits, by_target(terms))
+        wrong += bool(np.any(holm([f.p for f in by_level if f.p is not None]) < 0.05))
+        whole, _ = moderated(fits)
+        for k, some in enumerate((by_level, whole, fits)):
+            # what an effect must exceed in Holm's first step, in true standard errors
+            bars = [f.se * stats.t.ppf(1 - 0.05 / 72, f.df) / np.sqrt(4 / 3) for f in some]
+            widths[k].append(np.median(np.reshape(bars, (6, 6)) / levels[:, None], axis=1))
+    assert wrong / families <= 0.06 + 2 * np.sqrt(0.05 * 0.95 / families)
+    by_level, whole, own = (np.median(w, axis=0) for w in widths)
+    assert np.all(by_level < 0.9 * own) and np.all(by_level < 0.9 * whole)
+    # known variances would make it 3.2
+    assert np.all(by_level > 3.2) and np.all(by_level < 6.0) and by_level[:4].max() < 4.5
 
 
 def test_refusals():

@@ -63,24 +63,32 @@ def test_primary_view_only(demo):
     assert cell.scores[0].mean() == pytest.approx(np.asarray(table["accuracy.num"])[primary].mean())
 
 
+def numbers(folder):
+    """All that a report says; other bytes of the same outcomes are told apart by one field of the signature."""
+    found = analyse(folder).to_json()
+    found["signature"] = [
+        field for field in found["signature"].split("|") if not field.startswith("outcomes:")
+    ]
+    return found
+
+
 def test_row_order_and_split_row_groups_change_nothing(demo):
-    before = analyse(demo).to_json()
+    before = numbers(demo)
     rng = np.random.default_rng(0)
     tables = [t.take(rng.permutation(len(t))) for _, t in runs(demo, "mini-inference")]
     rewrite(demo, "mini-inference", tables[::-1], row_group_size=100)
-    after = analyse(demo).to_json()
-    assert after == before
+    assert numbers(demo) == before
 
 
 def test_plain_string_columns_are_read(demo):
-    before = analyse(demo).to_json()
+    before = numbers(demo)
     tables = []
     for _, table in runs(demo, "mini-inference"):
         for name in ("pair", "arm", "condition", "language", "view"):
             table = table.set_column(table.column_names.index(name), name, table[name].cast(pa.string()))
         tables.append(table)
     rewrite(demo, "mini-inference", tables)
-    assert analyse(demo).to_json() == before
+    assert numbers(demo) == before
 
 
 def test_missing_folder_and_bad_json(demo, tmp_path):

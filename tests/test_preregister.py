@@ -132,12 +132,18 @@ def test_registered_effects_are_confirmatory(record, registered):
     assert results.registration.deviations == () and results.registration.hypotheses == 10
     assert results.signature.endswith(f"|registered:{registered.sha256[:12]}")
     assert not any("registered" in w for w in results.warnings)
+    said = f"; preregistered (2026-01-02, SHA-256 {registered.sha256[:8]})."
+    assert all(answer.sentence.endswith(said) for answer in results.answers)
 
 
 def test_without_a_registration_nothing_is_either(record):
     results = effects(record)
     assert {e.status for e in (*results.estimates, *results.further)} == {"unregistered"}
     assert results.registration is None and "registered" not in results.signature
+    assert results.warnings[0].startswith("No design was registered") and results.warnings[0].endswith(
+        "exploratory."
+    )
+    assert not any("registered" in answer.sentence for answer in results.answers)
 
 
 def confirmed(record, registered, **changes):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import html
 import json
 import math
 import re
@@ -15,10 +16,12 @@ from pathlib import Path
 import pytest
 from latex import compiled, need_latex
 from made_results import made_results
-from report_pages import FIGURES, TABLES, Page, digests
+from report_pages import FIGURES, HOSTILE, TABLES, Page, digests
 
 from xtremex.analysis import figures, latex
 from xtremex.analysis import report as report_module
+from xtremex.analysis.outline import Outline
+from xtremex.analysis.panels import plots
 from xtremex.analysis.plots import Intervals, Line, Mark
 from xtremex.analysis.report import json_text, rebuild, write_report
 from xtremex.analysis.results import Results
@@ -133,6 +136,17 @@ def test_figure_files_hold_vectors_with_truetype_fonts(report_folder: Path) -> N
         assert pdf.startswith(b"%PDF") and b"/Type3" not in pdf and b"CreationDate" not in pdf
         svg = (report_folder / "figures" / f"{name}.svg").read_text(encoding="utf-8")
         assert "<dc:date>" not in svg and "<image" not in svg
+
+
+def test_hostile_names_are_drawn_as_they_stand(tmp_path: Path) -> None:
+    """Letters of a figure are outlines, with the words in a comment before them: no mathematics, no markup."""
+    first = plots(Outline.of(made_results(**HOSTILE)))[0]
+    [_, svg] = figures.write_figures([first], tmp_path)
+    source = svg.read_text(encoding="utf-8")
+    drawn = {html.unescape(words) for words in re.findall("<!-- (.*?) -->", source)}
+    assert {"$x^2$", "mini-a_b|c", "<img src=x onerror=alert(1)>", *HOSTILE["conditions"]} <= drawn
+    assert set(re.findall(r"<([a-zA-Z]+)", source)) >= {"path", "use"}
+    assert not re.search("<(script|image|img)", source)
 
 
 @pytest.mark.parametrize("label", ["German (de)", "A language with a long name (xx)"])

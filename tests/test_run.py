@@ -142,6 +142,23 @@ def test_lost_outcomes_are_written_again(copy: Path) -> None:
     assert _outcomes(copy / "runs") == expected
 
 
+def test_outcomes_that_were_edited_are_written_again(copy: Path) -> None:
+    """The size is as it was: only the digest that the record holds tells."""
+    expected = _outcomes(copy / "runs")
+    record = json.loads((copy / "runs" / "small" / "suite.json").read_text())
+    path = copy / "runs" / "small" / "outcomes" / "mini-inference.parquet"
+    content = bytearray(path.read_bytes())
+    digest = hashlib.sha256(content).hexdigest()
+    assert record["files"][path.name] == {"bytes": len(content), "sha256": digest}
+    content[len(content) // 3] ^= 1
+    path.write_bytes(bytes(content))
+    refused = xtremex("report", copy / "runs" / "small")
+    assert refused.returncode == 2 and "its SHA-256 begins with" in refused.stderr
+    assert "`xtremex run` writes" in refused.stderr and "Traceback" not in refused.stderr
+    assert "0 to do" in _run(copy / "small.toml", copy / "runs").stderr
+    assert _outcomes(copy / "runs") == expected
+
+
 def test_an_output_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     done = xtremex("run", write_small(tmp_path), "--out", tmp_path / "taken")

@@ -22,3 +22,12 @@ show <- function(s2, df) {
 show(s2, df)
 show(s2, 8)
 show(c(1.0, 1.1, 0.9, 1.05, 0.97), 8)
+# two groups as a covariate: a line through two means; limma's trend knows nothing that the groups' cells share
+group <- c(1, 1, 1, 1, 2, 1, 2, 2, 1, 2)
+q <- squeezeVar(s2, df, covariate = group)
+cat("limma, groups", format(c(q$df.prior[1], tapply(q$var.prior, group, mean)), digits = 12), "|", format(q$var.post, digits = 12), "\n")
+# three groups, a curve through three means; the levels are squeezed in turn, on 6, 9 and 14 df
+group <- c(1, 1, 1, 2, 3, 2, 3, 3, 2, 3)
+q <- squeezeVar(s2, df, covariate = group)
+above <- squeezeVar(tapply(q$var.prior, group, mean), c(6, 9, 14))
+cat("limma, levels", format(c(q$df.prior[1], above$df.prior, above$var.post), digits = 12), "\n")
