@@ -73,8 +73,8 @@ def methods(outline: Outline) -> tuple[str, ...]:
         out.append(
             f"Multiplicity and verdicts. Families, per pair and contrast: {w.families(results.estimates)}"
             f"{_corrections(results.estimates)}. Equivalence: two one-sided tests {cite('schuirmann1987')} "
-            f"against a margin of {w.margins(results.estimates)}, not adjusted for their number. Minimum detectable effect: the effect found with 80 % power at α = "
-            f"{outline.alpha:g} "
+            f"against a margin of {w.margins(results.estimates)}, not adjusted for their number. Minimum detectable "
+            f"effect: the effect found with 80 % power at α = {outline.alpha:g} "
             "given the variance and df of the estimate; at other numbers of seeds, with the run part of that variance "
             "divided by them and the part of the shared test examples as it is. Effects by language and gains by arm are "
             "exploratory: their "
@@ -158,6 +158,13 @@ def _priors(outline: Outline) -> str:
     )
 
 
+_LEFT_OUT = {
+    "source": "the training language",
+    "untrained": "the languages outside pre-training",
+    "family": "each family of languages",
+}
+
+
 def _corrections(rows: Iterable[Estimate]) -> str:
     """Citations of the corrections in use; empty where nothing is corrected."""
     known = {"holm": "holm1979", "bh": "benjamini1995", "by": "benjamini2001", "max-t": "westfall1993"}
@@ -193,7 +200,11 @@ def _beside(outline: Outline) -> list[str]:
     if r.generalisation:
         said.append("tier T3 (new languages) for means over targets")
     if r.leave_out:
-        said.append("the grand effect without each family of languages")
+        left = {x.what for x in r.leave_out}
+        said.append(
+            "the grand effect without "
+            + ", without ".join(words for what, words in _LEFT_OUT.items() if what in left)
+        )
     if any(x.what != ITT for x in r.sensitivity):
         said.append("the grand effect without runs that failed")
     if any(x.what == ITT for x in r.sensitivity):

@@ -46,7 +46,8 @@ def checked_sizes(suite: Mapping[str, Any], paths: Iterable[Path]) -> dict[str, 
 
     Records from before digests were listed hold sizes alone, and the oldest nothing: then less, or nothing, is checked.
 
-    Raises ``DataError`` for a file of another size, and for one that a record with `files` does not list.
+    Raises ``DataError`` for a file of another size, one that cannot be read, and one that a record with `files` does
+    not list.
     """
     listed = suite.get("files")
     if not isinstance(listed, dict):
@@ -60,7 +61,10 @@ def checked_sizes(suite: Mapping[str, Any], paths: Iterable[Path]) -> dict[str, 
                 HINT,
             )
         known = entry if isinstance(entry, dict) else {"bytes": entry}
-        size = path.stat().st_size
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error}", HINT) from None
         if size != known.get("bytes"):
             raise DataError(
                 f"{path} is not the file that suite.json was written for: {size} bytes, not {known.get('bytes')}",

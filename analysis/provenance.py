@@ -112,14 +112,15 @@ def schedules(outline: Outline) -> Table:
     rows = [
         row(
             str(s["stage"]),
-            str(s["seed"]),
+            # grounding has none
+            str(s["seed"]) if int(s["seed"]) >= 0 else "–",
             str(s["fingerprint"])[:_DIGEST],
-            _names(str(arm).removeprefix(pair) for arm in s.get("arms", ())),
             "–" if len(s.get("arms", ())) < 2 else "equal" if s.get("equal") else "differs (declared)",
+            _names(str(arm).removeprefix(pair) for arm in s.get("arms", ())),
         )
         for s in listed
     ]
-    columns = (*text("Stage"), *figure("Seed"), *text("Fingerprint", "Arms", "Over the arms"))
+    columns = (*text("Stage"), *figure("Seed"), *text("Fingerprint", "Over the arms", "Arms"))
     return _table(
         "schedules",
         "Schedule fingerprints: which examples each optimizer step saw, and with what settings",
@@ -175,7 +176,10 @@ def backbones(outline: Outline) -> Table:
     known = outline.suite.get("backbones", {})
     rows = []
     for pair in outline.suite.get("pairs", ()):
-        for arm, backbone in pair.get("arms", {}).items():
+        arms = pair.get("arms", {})
+        # `suite.json` sorts its keys
+        for arm in pair.get("order") or arms:
+            backbone = arms[arm]
             # `muse@grounded-text` is an arm made from the backbone `muse`
             about = known.get(backbone) or known.get(str(backbone).partition("@")[0], {})
             rows.append(
@@ -265,5 +269,9 @@ def environment(outline: Outline) -> Table:
         for key, value in cost.items()
         if key not in ("seconds", "jobs", "disk_bytes")
     ]
-    rows += [row(key.replace("_", " "), _value(value)) for key, value in suite.get("environment", {}).items()]
+    rows += [
+        row(key.replace("_", " "), _value(value))
+        for key, value in suite.get("environment", {}).items()
+        if key != "xtremex"
+    ]
     return _table("environment", "Cost and environment", text("Key", "Value"), rows)

@@ -15,7 +15,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import benchmark_tables, failure_tables, paper_tables, score_tables, secondary_tables, tables, task_tables
+from . import (
+    benchmark_tables,
+    failure_tables,
+    paper_tables,
+    score_tables,
+    secondary_tables,
+    tables,
+    task_tables,
+)
 from .bibliography import bibtex
 from .figures import write_figures
 from .latex import latex_methods, latex_table, pages

@@ -6,6 +6,7 @@ Values and intervals are in points, as in `results.py`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 __all__ = [
     "ITT",
@@ -67,16 +68,19 @@ class Absent:
 
 @dataclass(frozen=True)
 class LeaveOut(Tested):
-    """The primary effect without one family of languages: languages of a family are no independent evidence."""
+    """The primary effect without some languages: a family (no independent evidence), the training language, controls."""
 
     pair: str
     contrast: str
     role: str
     family: str
     left_out: tuple[str, ...]
-    """Languages of the family."""
+    """Languages that are left out."""
     targets: int
     """Targets with other languages left."""
+    what: Literal["family", "source", "untrained"] = "family"
+    """``source``: the language of training, in which nothing is transferred; ``untrained``: what pre-training did not
+    cover. ``family`` is empty for both."""
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ _WHAT = {
     "without-collapsed": "no collapsed runs",
     "without-restarted": "no failed runs",
 }
+_LEFT_OUT = {"source": "no training language", "untrained": "no controls"}
 
 
 def _codes(languages: Sequence[str]) -> str:
@@ -84,21 +85,24 @@ def secondary(outline: Outline, role: str = "") -> Table:
                 if (x.pair, x.contrast) == mine
             ]
             rows += [
-                view(f"no {x.family}", _codes(x.left_out), x)
+                view(_LEFT_OUT.get(x.what) or f"no {x.family}", _codes(x.left_out), x)
                 for x in r.leave_out
                 if (x.pair, x.contrast) == mine
             ]
             if len(rows) > 1:
                 blocks.append(Block(where(outline, pair, tagged(*_named(contrast))), tuple(rows)))
+    controls = any(x.what == "untrained" for x in r.leave_out)
     itt = any(x.what == ITT for x in r.sensitivity)
     return Table(
         "secondary",
-        "The same effect by other roads: for new languages, with failed runs treated otherwise, without one family of "
+        "The same effect by other roads: for new languages, with failed runs treated otherwise, without some of the "
         "languages",
         (*text("View"), *figure("Effect", "p"), *text("Conclusion")),
         tuple(blocks),
         f"Points with {outline.level} intervals; mean over intermediates and targets. {w.basis(outline, used)}; p not "
-        "adjusted. Conclusion: the same "
+        "adjusted."
+        + (" Controls: languages that pre-training did not cover." if controls else "")
+        + " Conclusion: the same "
         f"where both are significant at {outline.alpha:g} with one sign, or neither is. Languages of one family are no "
         "independent evidence."
         + (" Intention-to-treat: target stages that were restarted score the best baseline." if itt else ""),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -50,20 +50,32 @@ def generalisation(study: Study, comparison: Comparison) -> tuple[list[Estimate]
 
 
 def leave_out(study: Study, comparison: Comparison) -> list[LeaveOut]:
-    """The grand effect without each family of languages; empty where there are fewer than two families."""
+    """The grand effect without the training language, without languages outside pre-training, without each family.
+
+    Families only where there are two or more. Empty where nothing would be left, or nothing left out.
+    """
     design = study.design(comparison.pair, comparison.signs)
     families: dict[str, list[str]] = {}
+    source: list[str] = []
+    untrained: list[str] = []
     for task in design.targets:
-        known = study.about[task].get("language_families", {})
+        about = study.about[task]
+        known = about.get("language_families", {})
         for code in design.languages(task):
-            members = families.setdefault(known.get(code, ""), [])
-            if code not in members:
-                members.append(code)
+            families.setdefault(known.get(code, ""), []).append(code)
+        source += [code for code in design.languages(task) if code == about.get("source_language")]
+        untrained += [code for code in design.languages(task) if code in about.get("untrained_languages", ())]
     families.pop("", None)
-    if len(families) < 2:
-        return []
+    groups: list[tuple[Literal["family", "source", "untrained"], str, tuple[str, ...]]] = [
+        ("source", "", tuple(unique(source))),
+        ("untrained", "", tuple(unique(untrained))),
+    ]
+    if len(families) > 1:
+        groups += [("family", family, tuple(unique(codes))) for family, codes in families.items()]
     found = []
-    for family, codes in families.items():
+    for what, family, codes in groups:
+        if not codes:
+            continue
         kept = [(c, t) for c, t in design.cells if set(design.languages(t)) - set(codes)]
         if not kept:
             continue
@@ -75,8 +87,9 @@ def leave_out(study: Study, comparison: Comparison) -> list[LeaveOut]:
                 comparison.name,
                 comparison.role,
                 family,
-                tuple(codes),
+                codes,
                 len(unique(t for _, t in kept)),
+                what,
                 **as_tested(fit),
             )
         )

@@ -124,12 +124,12 @@ def made_results(
             grand = estimates[-1]
             answers.append(
                 Answer(
-                    f"Intermediate training changed {contrast} by {grand.value:+.2f} points "
-                    f"(95 % CI {grand.low:.2f} to {grand.high:.2f}, p = {grand.p}): inconclusive; three "
-                    "seeds could have "
+                    f"Inconclusive. Intermediate training changed {contrast} by {grand.value:+.2f} points "
+                    f"(95 % CI {grand.low:.2f} to {grand.high:.2f}, p = {grand.p}); three seeds could have "
                     f"seen {grand.mde:.1f} points.",
                     grand,
                     grand.role,
+                    "Inconclusive",
                 )
             )
             for code, (name, group) in LANGUAGES.items():
@@ -347,7 +347,42 @@ def _suite(
             pair: {"adapter": "muse", "revision": "0.2.1", "licence": "Apache-2.0", "family": "muse"}
             for pair in pairs
         },
-        "conditions": [{"name": c, "tasks": []} for c in ("none", *conditions)],
+        "conditions": [
+            {
+                "name": c,
+                "tasks": []
+                if c == "none"
+                else [f"mini-{x}" for x in conditions if x != "mixture"]
+                if c == "mixture"
+                else [f"mini-{c}"],
+            }
+            for c in ("none", *conditions)
+        ],
+        "intermediate_tasks": [
+            {
+                "task": f"mini-{c}",
+                "kind": "classification",
+                "metric": "accuracy",
+                "version": "1",
+                "revision": "c0ffee" * 6,
+                "licence": "Apache-2.0",
+                "description": f"Does {c} follow?",
+                "train_examples": 300,
+            }
+            for c in conditions
+            if c != "mixture"
+        ],
+        "stages": {
+            "intermediate": {
+                "steps": 32,
+                "epochs": 0.0,
+                "batch_size": 16,
+                "encoder_lr": 3e-4,
+                "head_lr": 3e-3,
+            },
+            "target": {"steps": 30, "epochs": 0.0, "batch_size": 12, "encoder_lr": 4e-4, "head_lr": 3e-3},
+            "per_task": {},
+        },
         "targets": [*(target(t, False) for t in targets), target("mini-pictures", True)],
         "seeds": [0, 1, 2],
         "analysis": {"margin_task": 1.0, "margin_aggregate": 0.5, "alpha": 0.05},

@@ -19,6 +19,7 @@ __all__ = ["FIGURES", "HOSTILE", "TABLES", "Page", "digests", "no_figures"]
 FIGURES = ("effect_map", "forest_languages", "gains", "power", "retention", "variance")
 TABLES = (
     *(
+        "conditions",
         "effects",
         "failures",
         "gains",

@@ -59,16 +59,11 @@ def test_equals_the_moment_equations(seed):
     assert np.all(found.dfs <= d.sum())
 
 
-class Unshared(Group):
+def unshared(members, level_df=8.0, shared=0.0):
     """A group of cells that share no runs, with a level of known df: what limma's genes are."""
-
-    shared = 0.0
-    level_df = 8.0
-
-
-def unshared(members, level_df=8.0):
-    made = Unshared(tuple(members), np.ones((len(members), 1)), np.ones((len(members), 1)), np.ones(1))
-    return type("Known", (Unshared,), {"level_df": level_df})(*(getattr(made, x) for x in made.__dict__))
+    kind = type("Unshared", (Group,), {"shared": shared, "level_df": level_df})
+    ones = np.ones((len(members), 1))
+    return kind(tuple(members), ones, ones, np.ones(1))
 
 
 def test_groups_equal_limma_with_a_covariate():
@@ -82,6 +77,19 @@ def test_groups_equal_limma_with_a_covariate():
         0.171659823017, 2.606503971701, 1.566093393299, 0.913264368925, 8.025728543441,
     ]), rel=1e-6)  # fmt: skip
     assert found.prior_variance == pytest.approx(np.sqrt(0.415828111068 * 3.156600181645), rel=1e-6)
+
+
+def test_what_cells_share_is_no_evidence_that_they_are_alike():
+    """Chance spreads variances with a correlation of .5 by half as much: the moment equation solved by bisection."""
+    members = [0, 1, 2, 3, 5, 8], [4, 6, 7, 9]
+    found = moderate(S2, DF, [unshared(members[0], shared=0.5), unshared(members[1], shared=0.25)])
+    d = np.array(DF, dtype=float)
+    e = np.log(S2) - special.digamma(d / 2) + np.log(d / 2)
+    chance = special.zeta(2, d / 2) * [0.75 if i in members[1] else 0.5 for i in range(10)]
+    spread = sum(np.var(e[at], ddof=1) * (len(at) - 1) for at in members) / 8
+    half = optimize.brentq(lambda y: special.zeta(2, y) - (spread - chance.mean()), 1e-3, 1e6)
+    assert found.prior_df == pytest.approx(2 * half, rel=1e-6)
+    assert found.prior_df < moderate(S2, DF, [unshared(at) for at in members]).prior_df
 
 
 def test_levels_of_three_groups_equal_limma_twice():
@@ -367,6 +375,12 @@ def test_refusals():
     for bad in (([1.0, 2.0], [3.0]), ([1.0, -2.0], [3.0, 3.0]), ([1.0, np.nan], [3.0, 3.0])):
         with pytest.raises(AnalysisError, match="non-negative"):
             moderate(*bad)
+    examples = Examples.regular(["l0"], 9)
+    pair = [Cell.from_counts(examples, np.eye(s, 9), np.ones((s, 9))) for s in (3, 5)]
+    other = by_target([[Term(dict(enumerate(pair)), {0: 1.0, 1: -1.0})]] * 5)
+    for groups in (other, by_target([[Term({0: pair[0]}, {0: 1.0})]] * 6)):
+        with pytest.raises(AnalysisError, match="not those of these 5 estimates"):
+            moderated(fits, groups, minimum=5)
     for nothing in (([0.0, 0.0], [3.0, 3.0]), ([1.0, 2.0], [3.0, 0.0]), ([], [])):
         with pytest.raises(AnalysisError, match="no prior"):
             moderate(*nothing)

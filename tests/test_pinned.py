@@ -122,6 +122,15 @@ def test_a_file_of_another_size_is_refused_before_it_is_read(demo):
         read_record(demo)
 
 
+def test_a_link_to_nowhere_is_told(demo):
+    listed(demo)
+    path = demo / "outcomes" / f"{NAME}.parquet"
+    path.unlink()
+    path.symlink_to(demo / "gone")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_record(demo)
+
+
 def test_a_file_that_came_later_is_refused(demo):
     files = listed(demo)
     edit_suite(demo, lambda suite: suite["files"].pop(f"{NAME}.parquet"))

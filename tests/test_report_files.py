@@ -65,9 +65,9 @@ def test_latex_compiles_in_two_columns(which: str, request: pytest.FixtureReques
 
 
 def test_latex_tables_carry_test_and_signature(report_folder: Path, report: Results) -> None:
-    for name in ("grand", "effects"):
+    for name, correction in (("grand", "grand: uncorrected (one test)"), ("effects", "Holm over")):
         source = (report_folder / "tables" / f"{name}.tex").read_text(encoding="utf-8")
-        assert "MWV-t, tier T2; seeds 3; Welch-Satterthwaite df" in source and "Holm over" in source
+        assert "MWV-t, tier T2; seeds 3; Welch-Satterthwaite df" in source and correction in source
     for name in TABLES:
         source = (report_folder / "tables" / f"{name}.tex").read_text(encoding="utf-8")
         # the whole line in a comment, its digest in print
@@ -207,6 +207,7 @@ def test_rebuild_drops_its_own_stale_files_only(without_figures: None, tmp_path:
     (tmp_path / "suite.json").write_text("{}", encoding="utf-8")
     write_report(made_results(arms=("text",)), tmp_path)
     assert {p.name for p in (tmp_path / "tables").iterdir()} == {
+        "conditions.tex",
         "failures.tex",
         "gains.tex",
         "scores.tex",

@@ -87,6 +87,12 @@ def test_outcomes_hold_every_run_language_and_example(finished: Path) -> None:
     record = json.loads((finished / "runs" / "small" / "suite.json").read_text())
     target = next(t for t in record["targets"] if t["task"] == "mini-inference")
     assert len(table) == len(runs) * sum(target["examples"].values())
+    # how much there is to train on, where something is trained
+    suite = load_suite(str(finished / "small.toml"))
+    task = next(t for t in suite.targets if t.name == "mini-inference")
+    assert target["train_examples"] == len(task.source.load(task, "train", "en"))
+    assert next(t for t in record["targets"] if t["task"] == "mini-pictures")["train_examples"] is None
+    assert all(t["train_examples"] > 0 for t in record["intermediate_tasks"])
 
 
 def test_the_plan_knows_the_design_that_the_run_records(finished: Path) -> None:

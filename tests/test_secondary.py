@@ -181,7 +181,8 @@ def test_the_sign_of_rounding_depends_on_no_scale(tmp_path):
 
 
 def test_without_a_family_of_languages(record, results):
-    mine = {x.family: x for x in results.leave_out if x.contrast == "vision-text"}
+    every = [x for x in results.leave_out if x.contrast == "vision-text"]
+    mine = {x.family: x for x in every if x.what == "family"}
     assert {family: x.left_out for family, x in mine.items()} == {
         "Germanic": ("en", "de"),
         "Romance": ("fr", "it"),
@@ -196,6 +197,22 @@ def test_without_a_family_of_languages(record, results):
     ]
     assert mine["Germanic"].value == pytest.approx(100 * np.sum(gains) / 6)
     assert mine["Germanic"].targets == 3 and all(x.low < x.value < x.high for x in mine.values())
+    # the training language is not transferred to, and controls are not in the pre-training
+    other = {x.what: x for x in every if x.what != "family"}
+    assert {what: (x.family, x.left_out) for what, x in other.items()} == {
+        "source": ("", ("en",)),
+        "untrained": ("", ("fa",)),
+    }
+    # Persian is all of its family
+    assert other["untrained"].value == pytest.approx(mine["Iranian"].value)
+    kept = [1, 2, 3, 4]
+    gains = [
+        sign * (grid[arm, c].scores - grid[arm, "none"].scores.mean(axis=0)).mean(axis=0)[kept].mean()
+        for grid in (record.cells["muse", t] for t in NAMES)
+        for c in ("nli", "tags")
+        for arm, sign in SIGNS.items()
+    ]
+    assert other["source"].value == pytest.approx(100 * np.sum(gains) / 6)
 
 
 def test_every_p_value_stands_beside_its_df_and_seeds(large, tmp_path):
