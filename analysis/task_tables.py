@@ -173,7 +173,11 @@ def targets(outline: Outline) -> Table:
                 str(t.get("metric", "")),
                 str(len(t.get("languages", ()))),
                 w.span(t.get("examples", {}).values()),
-                *((_size(stage, [t.get("train_examples")]), *_settings(stage)) if learns else ["–"] * (1 + len(_SETTINGS))),
+                *(
+                    (_size(stage, [t.get("train_examples")]), *_settings(stage))
+                    if learns
+                    else ["–"] * (1 + len(_SETTINGS))
+                ),
             )
         )
     return _known(

@@ -19,7 +19,7 @@ _WORDS: tuple[tuple[str, str, str], ...] = (
     (
         "seed, run",
         r"\bseeds?\b",
-        "a seed is one repetition of all training from the same start; a run is one training and what it scores",
+        "a seed is one repetition of the training, from the same pre-trained encoder; a run is one training with its scores",
     ),
     (
         "gain",
@@ -52,12 +52,12 @@ _WORDS: tuple[tuple[str, str, str], ...] = (
         r"\bdf\b",
         "degrees of freedom: on how much the estimated variance rests; few of them widen an interval",
     ),
-    ("CI", r"\bCI\b", "confidence interval: the effects that the data do not speak against"),
+    ("CI", r"\bCI\b", "confidence interval: the range of effects that the data are compatible with"),
     (
         "adjusted p",
         r"\badj\. p\b|[Aa]djusted",
-        "a p-value made larger for the number of tests of its family: Holm (none of them false, with the stated "
-        "probability), Benjamini-Hochberg or BH (few of those found are false), BY (the same under any dependence)",
+        "a p-value made larger for the number of tests of its family: Holm limits the chance of any false finding, "
+        "Benjamini-Hochberg (BH) the expected share of false ones among the findings, BY the same under any dependence",
     ),
     (
         "max-T",
@@ -67,7 +67,7 @@ _WORDS: tuple[tuple[str, str, str], ...] = (
     (
         "moderated",
         r"\bmoderated\b",
-        "the variance of a cell's runs, drawn towards those of the other cells, as three seeds say little about one; "
+        "of a variance: drawn towards that of other cells of the same target, because a few seeds say little about one; "
         "“own variance” is without that",
     ),
     (
@@ -75,7 +75,7 @@ _WORDS: tuple[tuple[str, str, str], ...] = (
         r"\bequivalen|\bTOST\b|\(equiv\.\)",
         "two one-sided tests show the effect to be smaller than the margin; “p (equiv.)” is theirs, not adjusted",
     ),
-    ("margin", r"\bmargin\b", "the largest effect that counts as none, set before the analysis"),
+    ("margin", r"\bmargin\b", "the largest effect that counts as negligible; the suite sets it"),
     (
         "inconclusive",
         r"\binconclusive\b",
