@@ -12,7 +12,7 @@ from .comparisons import ALL
 from .estimator import Fit, Tier
 from .overlap import DAGGER
 from .results import Answer, Estimate, Gain
-from .secondary import FailureTest, Registration, Sensitivity
+from .secondary import ITT, FailureTest, Registration, Sensitivity
 from .settings import Settings
 
 __all__ = [
@@ -350,7 +350,7 @@ def failure_cautions(tests: Sequence[FailureTest], views: Sequence[Sensitivity],
         name = {"imbalance": "Fisher's exact test", "interaction": "Zelen's exact test"}[test.test]
         found.append(f"{test.pair} / {test.contrast}: {what} ({said}; {name}, {_p(test.p)}).")
     for view in (view for view in views if view.changed):
-        treated = "put at the baseline" if view.what == "intention-to-treat" else "left out"
+        treated = "put at the baseline" if view.what == ITT else "left out"
         found.append(
             f"{view.pair} / {view.contrast}: the conclusion rests on failed runs. {view.what.capitalize()} "
             f"({view.dropped} {treated}) the grand effect is {view.value:+.2f} points "

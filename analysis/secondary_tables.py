@@ -41,7 +41,7 @@ _WHAT = {
     "without-collapsed": "no collapsed runs",
     "without-restarted": "no failed runs",
 }
-_LEFT_OUT = {"source": "no training language", "untrained": "no controls"}
+_LEFT_OUT = {"source": "no source", "untrained": "no controls"}
 
 
 def _codes(languages: Sequence[str]) -> str:
@@ -91,7 +91,7 @@ def secondary(outline: Outline, role: str = "") -> Table:
             ]
             if len(rows) > 1:
                 blocks.append(Block(where(outline, pair, tagged(*_named(contrast))), tuple(rows)))
-    controls = any(x.what == "untrained" for x in r.leave_out)
+    left = {x.what for x in r.leave_out}
     itt = any(x.what == ITT for x in r.sensitivity)
     return Table(
         "secondary",
@@ -101,7 +101,8 @@ def secondary(outline: Outline, role: str = "") -> Table:
         tuple(blocks),
         f"Points with {outline.level} intervals; mean over intermediates and targets. {w.basis(outline, used)}; p not "
         "adjusted."
-        + (" Controls: languages that pre-training did not cover." if controls else "")
+        + (" Source: the language of training." if "source" in left else "")
+        + (" Controls: languages that pre-training did not cover." if "untrained" in left else "")
         + " Conclusion: the same "
         f"where both are significant at {outline.alpha:g} with one sign, or neither is. Languages of one family are no "
         "independent evidence."

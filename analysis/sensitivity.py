@@ -71,7 +71,7 @@ def leave_out(study: Study, comparison: Comparison) -> list[LeaveOut]:
         ("untrained", "", tuple(unique(untrained))),
     ]
     if len(families) > 1:
-        groups += [("family", family, tuple(unique(codes))) for family, codes in families.items()]
+        groups.extend(("family", family, tuple(unique(codes))) for family, codes in families.items())
     found = []
     for what, family, codes in groups:
         if not codes:

@@ -20,6 +20,7 @@ from xtremex.analysis.page import Opening
 from xtremex.analysis.panels import plots
 from xtremex.analysis.report import write_report
 from xtremex.analysis.results import Answer, Results
+from xtremex.analysis.secondary_tables import secondary
 from xtremex.analysis.tables import Table, mean_digits
 from xtremex.analysis.words import words
 from xtremex.benchmark import jobs, training
@@ -240,3 +241,23 @@ def test_a_report_without_contrasts_has_words_and_no_placebo(without_figures: No
     write_report(made_results(arms=("text",)), tmp_path)
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8")).words()
     assert "Words of this report" in page and "The placebo is" not in page
+
+
+def test_languages_that_are_left_out_are_named() -> None:
+    r = made_results()
+    first = next(x for x in r.leave_out if x.role == "primary")
+    left = (
+        dataclasses.replace(first, family="", left_out=("en",), what="source"),
+        dataclasses.replace(first, family="", left_out=("fa",), what="untrained"),
+        first,
+    )
+    outline = Outline.of(dataclasses.replace(r, leave_out=left))
+    table = secondary(outline)
+    shown = {(c.text, c.sub) for b in table.blocks for line in b.rows for c in line.cells[:1]}
+    assert {("no source", "[en]"), ("no controls", "[fa]")} <= shown
+    assert (
+        "Source: the language of training. Controls: languages that pre-training did not cover." in table.note
+    )
+    [beside] = [x for x in methods(outline) if x.startswith("Sensitivity")]
+    said = "without the training language, without the languages outside pre-training, without each family"
+    assert said in beside
