@@ -35,6 +35,12 @@ def smallest_margin(value: float, se: float, df: float, alpha: float = 0.05) -> 
     return abs(value) + float(stdtrit(df, 1.0 - alpha)) * se
 
 
+def equivalence_power(margin: float, se: float, df: float, alpha: float = 0.05) -> float:
+    """Chance that two one-sided tests show an effect of 0 to be within ``margin``; ``se`` is taken as known."""
+    room = margin / se - float(stdtrit(df, 1.0 - alpha))
+    return max(0.0, 2.0 * float(stdtr(df, room)) - 1.0)
+
+
 def verdict(p: float | None, p_equivalence: float | None, alpha: float = 0.05) -> Verdict:
     """One of four: ``p`` is the adjusted p-value of a difference, ``p_equivalence`` the TOST one."""
     differs = p is not None and p < alpha

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from . import wording as w
 from .equivalence import smallest_margin
 from .outline import Outline
-from .projection import floor, project
+from .projection import floor, project, seeds_for_equivalence
 from .results import FEWEST_FOR_A_VERDICT, Estimate
 
 __all__ = ["NOTHING", "outlook"]
@@ -62,9 +62,15 @@ def _ahead(outline: Outline, e: Estimate) -> str:
     if more not in ahead or least is None:
         return ""
     limit = f"; below {w.number(least)} only more test examples help" if least >= NOTHING else ""
+    count = seeds_for_equivalence(e, outline.alpha)
+    none = (
+        ""
+        if count is None
+        else f" To show that there is none beyond ±{w.number(e.margin)} takes about {count}."
+    )
     return (
         f" With {more} seeds instead of {e.seeds} this design could see effects of {w.number(ahead[more].mde)} "
-        f"points instead of {w.number(ahead[e.seeds].mde)}{limit}."
+        f"points instead of {w.number(ahead[e.seeds].mde)}{limit}.{none}"
     )
 
 

@@ -8,13 +8,14 @@ projection is the printed detectable effect.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .equivalence import minimum_detectable_effect
+from .equivalence import equivalence_power, minimum_detectable_effect
 from .results import Estimate
 
-__all__ = ["SEEDS", "Projected", "floor", "project"]
+__all__ = ["SEEDS", "Projected", "floor", "project", "seeds_for_equivalence"]
 
 SEEDS = (2, 3, 4, 5, 6, 8, 10, 12, 15, 20)
 
@@ -63,6 +64,23 @@ def project(e: Estimate, seeds: Sequence[int] = SEEDS, alpha: float = 0.05) -> t
             Projected(count, se, df, minimum_detectable_effect(se, df, alpha), estimated=count == e.seeds)
         )
     return tuple(found)
+
+
+def seeds_for_equivalence(e: Estimate, alpha: float = 0.05, most: int = 1000) -> int | None:
+    """Seeds with which an effect of 0 is shown to be within the estimate's margin four times in five.
+
+    None where ``project`` is empty and where ``most`` are too few: the shared test examples' part stays.
+    """
+    counts = range(2, most + 1)
+    ahead = {x.seeds: x for x in project(e, (most,), alpha)}
+    if most not in ahead or equivalence_power(e.margin, ahead[most].se, ahead[most].df, alpha) < 0.8:
+        return None
+
+    def enough(count: int) -> bool:
+        [x] = (x for x in project(e, (count,), alpha) if x.seeds == count)
+        return equivalence_power(e.margin, x.se, x.df, alpha) >= 0.8
+
+    return counts[bisect_left(counts, True, key=enough)]
 
 
 def floor(e: Estimate, alpha: float = 0.05) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from . import wording as w
@@ -55,6 +56,7 @@ def secondary(outline: Outline, role: str = "") -> Table:
     """
     r, blocks = outline.results, []
     used: list[Estimate | Tested] = []
+    flat = False
     for pair in outline.pairs:
         for contrast in outline.contrasts(pair):
             first = outline.estimates.get((pair, contrast.name, ALL, ALL))
@@ -66,7 +68,9 @@ def secondary(outline: Outline, role: str = "") -> Table:
                 used.append(x)
                 told = _told(outline, x.p), _told(outline, first.p)
                 same = told[0] == told[1] and (not any(told) or x.value * first.value > 0)
-                said = "–" if name == _FIRST else "same" if same else "differs"
+                said = (
+                    "–" if name == _FIRST else "differs" if not same else "same" if any(told) else "also n.s."
+                )
                 return row(
                     Text(name, f"[{sub}]" if sub else ""),
                     Text(w.points(x.value), w.interval(x.low, x.high)),
@@ -79,6 +83,7 @@ def secondary(outline: Outline, role: str = "") -> Table:
             if t3 is not None:
                 told = f"{t3.tier}, {w.count(t3.languages, 'language')}"
                 rows.append(view("new languages", told, t3))
+                flat = flat or math.isclose(t3.se, first.se)
             rows += [
                 view(_WHAT.get(x.what, x.what), w.count(x.dropped, "run"), x)
                 for x in r.sensitivity
@@ -103,9 +108,9 @@ def secondary(outline: Outline, role: str = "") -> Table:
         "adjusted."
         + (" Source: the language of training." if "source" in left else "")
         + (" Controls: languages that pre-training did not cover." if "untrained" in left else "")
-        + " Conclusion: the same "
-        f"where both are significant at {outline.alpha:g} with one sign, or neither is. Languages of one family are no "
-        "independent evidence."
+        + f" Conclusion: the same where both are significant at {outline.alpha:g} with one sign; also n.s. where neither "
+        "is, which confirms nothing. Languages of one family are no independent evidence."
+        + (" Where the variance between languages was estimated as 0, tier T3 is T2." if flat else "")
         + (" Intention-to-treat: target stages that were restarted score the best baseline." if itt else ""),
         slim=True,
     )

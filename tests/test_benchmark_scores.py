@@ -370,7 +370,7 @@ def test_one_arm_is_told_what_it_shares(tmp_path: Path, without_figures: None) -
     assert "distance between two arms" not in text and "equal over the arms" not in text
     stages = len(results.suite["schedules"])
     assert f"{stages} schedules, each of one arm: there is nothing to compare." in text
-    assert re.search(r"\| intermediate:mnli \| 0 \| \w+ \| text \| – \|", text)
+    assert re.search(r"\| intermediate:mnli \| 0 \| \w+ \| – \| text \|", text)
     latex = (tmp_path / "tables" / "xtreme.tex").read_text(encoding="utf-8")
     assert latex.count(r"\dagger") == 3
 

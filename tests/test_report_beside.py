@@ -22,7 +22,7 @@ from xtremex.analysis.language_shrinkage import shrink_languages
 from xtremex.analysis.outline import Outline
 from xtremex.analysis.outlook import outlook
 from xtremex.analysis.power_panel import power
-from xtremex.analysis.projection import floor, project
+from xtremex.analysis.projection import floor, project, seeds_for_equivalence
 from xtremex.analysis.render import environment
 from xtremex.analysis.report import write_report
 from xtremex.analysis.results import Estimate, LanguageEffect, Results
@@ -87,6 +87,28 @@ def test_head_of_the_page_says_what_would_change_the_answer(report_folder: Path,
     assert said in words and words.index(said) < words.index(report.signature)
     source = html.unescape((report_folder / "report.html").read_text(encoding="utf-8"))
     assert f"mean over all: with 3 seeds detectable {ahead[3]:.2f} points" in source
+
+
+def test_seeds_that_would_show_equivalence_are_projected() -> None:
+    """The TOST power of that many is .8 by scipy's t, one less is too few, and test examples can forbid it."""
+    [e, *_] = [a.estimate for a in made_results().answers if a.estimate is not None and a.role == "primary"]
+    e = dataclasses.replace(e, se=0.6, df=8.0, margin=0.5, variance_shares={"run": 0.95, "examples": 0.05})
+    count = seeds_for_equivalence(e)
+    assert count is not None and count > e.seeds
+
+    def power(seeds: int) -> float:
+        run = 0.95 * 0.36 * e.seeds / seeds
+        df = (run + 0.05 * 0.36) ** 2 / run**2 * 8.0 * 0.95**2 * (seeds - 1) / (e.seeds - 1)
+        room = 0.5 / (run + 0.05 * 0.36) ** 0.5 - stats.t.ppf(0.95, df)
+        return float(stats.t.cdf(room, df) - stats.t.cdf(-room, df))
+
+    assert power(count) >= 0.8 > power(count - 1)
+    assert (
+        seeds_for_equivalence(dataclasses.replace(e, variance_shares={"run": 0.5, "examples": 0.5})) is None
+    )
+    shares = {"run": 0.95, "examples": 0.05}
+    said = told(made_results(), verdict="inconclusive", se=0.6, df=8.0, margin=0.5, variance_shares=shares)
+    assert "To show that there is none beyond ±0.50 takes about" in said
 
 
 def told(results: Results, **change: object) -> str:
@@ -270,7 +292,7 @@ def test_other_roads_say_whether_the_conclusion_changes(without_figures: None, t
     words = page_of(changed, tmp_path).words()
     assert re.search(r"no Told \[en, de\] \S+ \[[^]]+\] \.010 \[df 5\.6\] differs", words)
     # a sign that nothing supports is no other conclusion
-    assert re.search(r"no Flipped \[en, de\] \S+ \[[^]]+\] \.740 \[df 5\.6\] same", words)
+    assert re.search(r"no Flipped \[en, de\] \S+ \[[^]]+\] \.740 \[df 5\.6\] also n\.s\.", words)
     assert "Not given: T3 (scrambled-text): 6 languages; fewer than 10 say little." in words
 
 
@@ -280,7 +302,7 @@ def test_imputed_failures_are_named_and_cited_in_the_methods(without_figures: No
     assert "the grand effect without runs that failed" in words and "ntention-to-treat" not in words
     imputed = tuple(dataclasses.replace(x, what="intention-to-treat") for x in results.sensitivity)
     words = page_of(dataclasses.replace(results, sensitivity=imputed), tmp_path / "b").words()
-    assert "intention-to-treat [1 run] +0.40 [−0.90, 1.70] .520 [df 3.4] same" in words
+    assert "intention-to-treat [1 run] +0.40 [−0.90, 1.70] .520 [df 3.4] also n.s." in words
     assert "Intention-to-treat: target stages that were restarted score the best baseline." in words
     assert "intention-to-treat, with restarted target stages at the score of the best baseline" in words
     assert "without runs that failed" not in words
