@@ -78,6 +78,12 @@ class Term:
             )
         return weights
 
+    @property
+    def own_noise(self) -> float:
+        """Example noise of single runs, which the variance over runs holds already."""
+        weights, cells = self.language_weights, self.cells  # one run, trained or not, has noise 0
+        return sum(c * c * cells[k].own_noise(weights) / len(cells[k].seeds) for k, c in self.used.items())
+
 
 @dataclass(eq=False)
 class _Runs:
@@ -119,8 +125,7 @@ def estimate(
     examples by; parallel examples are common to the languages and count beside it.
 
     The run-specific part includes what a run's errors have in common over the languages of a parallel set and
-    within a paragraph (`Examples.run_noise`). Section 2.2 takes them for independent, which makes intervals up
-    to 1.15 times too wide in simulation (six languages).
+    within a paragraph (`Examples.run_noise`); section 2.2 takes them for independent (up to 1.15 times too wide).
 
     Welch-Satterthwaite degrees of freedom over all parts; a deterministic cell adds no run variance and no
     degrees of freedom. ``df="pooled"`` assumes one run variance for all cells (per unit of coefficient) with
@@ -213,7 +218,6 @@ def _add(parts: _Parts, term: Term, tier: Tier) -> None:
             'ask for tier="T2" (these languages)',
         )
     d = np.zeros(len(examples.example))
-    noise = 0.0
     by_language = np.zeros(len(weights))
     residuals: dict[Hashable, np.ndarray] = {}
     for key, c in used.items():
@@ -231,7 +235,6 @@ def _add(parts: _Parts, term: Term, tier: Tier) -> None:
             by_language += c * cell.scores.mean(axis=0)
         if cell.deterministic:
             continue
-        noise += c * c / len(cell.seeds) * cell.own_noise(weights)
         runs = parts.runs.setdefault(key, _Runs(cell.seeds, np.zeros(len(cell.seeds))))
         if runs.seeds != cell.seeds:
             raise AnalysisError(
@@ -258,7 +261,7 @@ def _add(parts: _Parts, term: Term, tier: Tier) -> None:
         d, weights = d[at], weights[kept]
     variance, df = examples.variance(d, weights)
     if tier != "T0":
-        variance = max(0.0, variance - noise)
+        variance = max(0.0, variance - term.own_noise)
     (parts.parallel if examples.parallel else parts.nested).append((variance, df))
 
 

@@ -210,7 +210,7 @@ def _bootstrap(terms: Sequence[Term], closed: Fit, resamples: int, rng: np.rando
             ]
         )
         raw = float(draws.var(ddof=1))
-        v = max(0.0, raw - _within(term))
+        v = max(0.0, raw - term.own_noise)
         examples += (draws - draws.mean()) * np.sqrt(v / raw) if raw > 0 else 0.0
         v_examples += v
         parts.append((v, df))
@@ -248,15 +248,6 @@ def _by_rank(units: np.ndarray, examples: Examples) -> np.ndarray:
         sizes = np.array([len(np.unique(examples.cluster[start:stop])) for start, stop in bounds])
     rank = np.concatenate([np.arange(n) for n in sizes])
     return np.bincount(rank, weights=units)
-
-
-def _within(term: Term) -> float:
-    """Example noise of single runs, which their scores hold already."""
-    return sum(
-        c * c / len(cell.seeds) * cell.own_noise(term.language_weights)
-        for key, c in term.used.items()
-        if not (cell := term.cells[key]).deterministic
-    )
 
 
 def _permutation(terms: Sequence[Term], contrast: Mapping[str, str], seed: int) -> Permutation | None:
